@@ -1,0 +1,10 @@
+"""Splitting volumes into frequency bands and fusing features of the bands.
+
+A *split* is a module with two methods: ``low, high = split(x)`` for volumes and
+``split.fuse(high, low)`` for the features that networks made of them.
+"""
+
+from fdseg.frequency.box import BoxSplit
+from fdseg.frequency.released import ReleasedSplit
+
+__all__ = ["BoxSplit", "ReleasedSplit"]

@@ -1,0 +1,80 @@
+"""One axis of the frequency box: two small real matrices instead of a Fourier transform.
+
+Along an axis of N voxels the band of width θ keeps the integer frequencies |k| ≤ K = ⌊θN/2⌋, that
+is m = 2K + 1 real degrees of freedom (Fu et al. 2024, equations 1 and 2, in symmetric form).
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from fdseg.errors import FdsegError
+
+
+def cutoff(size: int, theta: float) -> int:
+    """The highest frequency K, in cycles per field of view, inside a band of width θ.
+
+    Args:
+        size: number of voxels N along the axis.
+        theta: full width of the band as a fraction of the axis, in (0, 1].
+    """
+    # The smallest nudge keeps θ = 0.3, N = 20 at K = 3, which floating point would make 2.999….
+    return math.floor(theta * size / 2 * (1 + 1e-12))
+
+
+def band_size(size: int, theta: float) -> int:
+    """Points m of the small grid: 2K + 1, or all N where the band covers the axis."""
+    return min(2 * cutoff(size, theta) + 1, size)
+
+
+@lru_cache(maxsize=64)
+def down_matrix(size: int, theta: float) -> Tensor:
+    """The matrix ``down[m, N]`` (float64): band-limit an axis, then sample it at m points."""
+    m, k = band_size(size, theta), cutoff(size, theta)
+    j = torch.arange(m, dtype=torch.float64)[:, None] / m
+    n = torch.arange(size, dtype=torch.float64)[None, :] / size
+    if m == size:
+        return torch.eye(size, dtype=torch.float64)
+    phase = 2 * torch.pi * (j - n)
+    return (1 + 2 * sum(torch.cos(f * phase) for f in range(1, k + 1))) / size
+
+
+def up_matrix(size: int, theta: float) -> Tensor:
+    """The matrix ``up[N, m]`` (float64): trigonometric interpolation of m points to N voxels.
+
+    ``down @ up`` is the identity on m points, ``up @ down`` the orthogonal projection on the band.
+    """
+    down = down_matrix(size, theta)
+    return down.T * (size / down.shape[0])
+
+
+def axis_thetas(theta: float | Sequence[float]) -> tuple[float, float, float]:
+    """θ for each axis: a number stands for x and y with all of z, as in the paper.
+
+    Raises:
+        FdsegError: θ is not one or three numbers in (0, 1].
+    """
+    values = (theta, theta, 1.0) if isinstance(theta, (int, float)) else tuple(theta)
+    if len(values) != 3 or not all(
+        isinstance(t, (int, float)) and not isinstance(t, bool) and 0 < t <= 1 for t in values
+    ):
+        raise FdsegError(
+            f"theta={theta}: expected one number in (0, 1] for x and y, or one per axis, "
+            "such as theta=0.1 or theta=[0.1,0.1,1]."
+        )
+    return tuple(float(t) for t in values)  # type: ignore[return-value]
+
+
+def warn_if_only_mean(sizes: Sequence[int], thetas: Sequence[float]) -> None:
+    """Warn where a band is so narrow that it keeps the mean of an axis and nothing else."""
+    for axis, size, theta in zip("xyz", sizes, thetas, strict=True):
+        if cutoff(size, theta) == 0:
+            warnings.warn(
+                f"theta={theta:g} leaves only the mean along {axis} ({size} voxels): the low band "
+                f"has no structure there. The smallest θ that keeps one cycle is {2 / size:.4g}.",
+                stacklevel=3,
+            )
