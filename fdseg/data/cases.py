@@ -1,0 +1,74 @@
+"""Cases: one volume with its label, and the cohort they belong to."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fdseg.errors import FdsegError
+
+LISTED = 12  # problems listed one by one; the rest is counted
+
+
+@dataclass(frozen=True)
+class Case:
+    """One volume of one person, with its label.
+
+    Attributes:
+        name: unique in the cohort, used in every table.
+        image: NIfTI file of the volume.
+        label: NIfTI file of the label map.
+        participant: the person; several cases may share one.
+        group: diagnostic or other group of the person, where the cohort has groups.
+    """
+
+    name: str
+    image: Path
+    label: Path
+    participant: str
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The cases found below a folder, and those left out with the reason."""
+
+    folder: Path
+    cases: tuple[Case, ...]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def require_folder(root: Path, name: str) -> Path:
+    """The folder ``root/name``.
+
+    Raises:
+        FdsegError: it is not there; a missing cohort is never replaced by another.
+    """
+    folder = root / name
+    if not folder.is_dir():
+        beside = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else None
+        found = "does not exist" if beside is None else f"holds {', '.join(beside) or 'no folder'}"
+        raise FdsegError(
+            f"{folder}: no such folder ({root} {found}). data.root (or FDSEG_DATA) is the folder "
+            f"that holds {name}; leave both unset to use the phantom cohort."
+        )
+    return folder
+
+
+def require_unique(names: Iterable[str], where: Path) -> None:
+    """Refuse a list that names a subject twice."""
+    seen: set[str] = set()
+    twice = sorted({name for name in names if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
+    if twice:
+        raise FdsegError(
+            f"{where}: duplicate subject {', '.join(twice)}. Keep one entry for each subject."
+        )
+
+
+def raise_all(problems: list[str], heading: str) -> None:
+    """Raise one error that lists all problems; nothing where there is none."""
+    if not problems:
+        return
+    lines = problems[:LISTED]
+    if len(problems) > LISTED:
+        lines.append(f"… and {len(problems) - LISTED} more")
+    raise FdsegError("\n  ".join([heading, *lines]) if len(problems) > 1 else problems[0])

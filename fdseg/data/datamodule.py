@@ -1,0 +1,184 @@
+"""Loaders over prepared cases."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from fdseg.data.cache import PreparedCase, Preparer
+from fdseg.data.preprocess import Preprocessing
+from fdseg.data.task import Task
+
+Augmentation = Callable[[Any], Any]
+
+
+class CaseDataset(Dataset):
+    """Prepared cases as tensors.
+
+    Items are dictionaries: ``image[1, X, Y, Z]`` float32 in [0, 1], ``label[X, Y, Z]`` uint8 with
+    the structures numbered from 1, and ``case``, the index in ``cases``.
+
+    Args:
+        cases: prepared cases.
+        in_ram: keep every case in memory from its first use on, or map its files each time.
+        augmentation: a TorchIO transform, drawn anew per seed, epoch and case, whatever the number
+            of workers.
+        seed: of the augmentation.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[PreparedCase],
+        *,
+        in_ram: bool = True,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.cases = list(cases)
+        self.in_ram = in_ram
+        self.augmentation = augmentation
+        self.seed = seed
+        self._held: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
+        index, epoch = key if isinstance(key, tuple) else (key, 0)
+        image, label = self._held.get(index) or self._load(index)
+        if self.augmentation is not None:
+            image, label = self._augmented(image, label, index, epoch)
+        return {"image": image, "label": label, "case": index}
+
+    def _load(self, index: int) -> tuple[Tensor, Tensor]:
+        case = self.cases[index]
+        image, label = (torch.from_numpy(np.array(a)) for a in (case.image(), case.label()))
+        tensors = image[None], label
+        if self.in_ram:
+            self._held[index] = tensors
+        return tensors
+
+    def _augmented(
+        self, image: Tensor, label: Tensor, index: int, epoch: int
+    ) -> tuple[Tensor, Tensor]:
+        import torchio as tio
+
+        subject = tio.Subject(
+            image=tio.ScalarImage(tensor=image.clone()),
+            label=tio.LabelMap(tensor=label.clone()[None]),
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived_seed(self.seed, epoch, index))
+            subject = self.augmentation(subject)  # type: ignore[misc]
+        return subject.image.data.float(), subject.label.data[0]
+
+
+class EpochSampler(Sampler):
+    """Shuffles by seed and epoch alone, so a resumed run meets the same order.
+
+    Yields pairs ``(index, epoch)``, by which the augmentation is drawn in any worker.
+    """
+
+    def __init__(self, length: int, seed: int) -> None:
+        self.length, self.seed, self.epoch = length, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before every epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))
+        order = torch.randperm(self.length, generator=generator).tolist()
+        return iter([(index, self.epoch) for index in order])
+
+    def __len__(self) -> int:
+        return self.length
+
+
+class SegmentationData(L.LightningDataModule):
+    """The loaders of one run: n training cases of a seed, and the fixed validation and test cases.
+
+    Args:
+        task: the data.
+        n: number of training cases.
+        seed: draws them, their order and their augmentation.
+        batch_size: cases per training step; validation and test take one at a time.
+        workers: processes that load; 0 loads in the training process, fastest without augmentation.
+        in_ram: hold training and validation cases in memory.
+        augmentation: a TorchIO transform for the training cases.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        n: int,
+        seed: int,
+        *,
+        batch_size: int = 1,
+        workers: int = 0,
+        in_ram: bool = True,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        super().__init__()
+        self.task, self.n, self.seed = task, n, seed
+        self.batch_size, self.workers, self.in_ram = batch_size, workers, in_ram
+        self.augmentation = augmentation
+        self.preprocessing = Preprocessing(tuple(task.size), task.reshape)  # type: ignore[arg-type]
+        self.preparer = Preparer(
+            folder=Path(task.cache) / task.name,
+            preprocessing=self.preprocessing,
+            structures=task.structures,
+            ignore=task.ignore,
+        )
+        self.drawn = task.draw(n, seed)
+        self.training: CaseDataset
+        self.validation: CaseDataset
+        self.test: CaseDataset
+
+    def prepare_data(self) -> None:
+        """Verify and preprocess the whole cohort: no run of a sweep finds a bad case late."""
+        self.preparer(self.task.found.cases, self.task.digests)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Make the three data sets."""
+        split = self.task.subjects
+        self.training = self._dataset(
+            self.drawn, in_ram=self.in_ram, augmentation=self.augmentation, seed=self.seed
+        )
+        self.validation = self._dataset(split.validation, in_ram=self.in_ram)
+        self.test = self._dataset(split.test, in_ram=False)
+
+    def train_dataloader(self) -> DataLoader:
+        """Training cases in the order of the seed and epoch."""
+        sampler = EpochSampler(len(self.training), self.seed)
+        return self._loader(self.training, batch_size=self.batch_size, sampler=sampler)
+
+    def val_dataloader(self) -> DataLoader:
+        """Validation cases, one at a time."""
+        return self._loader(self.validation)
+
+    def test_dataloader(self) -> DataLoader:
+        """Test cases, one at a time."""
+        return self._loader(self.test)
+
+    def _dataset(self, names: Sequence[str], **options: Any) -> CaseDataset:
+        return CaseDataset(self.preparer(self.task.cases(names), self.task.digests), **options)
+
+    def _loader(self, dataset: CaseDataset, **options: Any) -> DataLoader:
+        return DataLoader(
+            dataset,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            **options,
+        )
+
+
+def derived_seed(*parts: int) -> int:
+    """A seed made of several numbers, such as a run's seed and an epoch."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)

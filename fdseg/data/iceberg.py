@@ -1,0 +1,94 @@
+"""Cohorts in BIDS layout with a group column, such as ICEBERG's susceptibility maps."""
+
+import csv
+from pathlib import Path
+
+from fdseg.data.cases import Case, Cohort, raise_all, require_folder, require_unique
+from fdseg.errors import FdsegError
+
+
+class BIDSCohort:
+    """A BIDS tree with ``participants.tsv`` and label maps under ``derivatives``.
+
+    Args:
+        folder: name of the cohort's folder below ``data.root``.
+        image: pattern of the volumes below the folder; ``{participant}`` stands for the
+            identifier in ``participants.tsv``, ``*`` for anything.
+        label: pattern of the label maps, likewise.
+        group: column of ``participants.tsv`` by which splits are stratified, or ``null``.
+        unlabelled: ``error``, a participant without a label file is an error; ``leave_out``, the
+            participant is left out of the task and listed.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        image: str,
+        label: str,
+        group: str | None = "group",
+        unlabelled: str = "error",
+    ) -> None:
+        if unlabelled not in ("error", "leave_out"):
+            raise FdsegError(f"data.cohort.unlabelled={unlabelled}: expected error or leave_out.")
+        self.folder, self.image, self.label = folder, image, label
+        self.group, self.unlabelled = group, unlabelled
+
+    def __call__(self, root: Path) -> Cohort:
+        """Find the participants below ``root``.
+
+        Raises:
+            FdsegError: ``participants.tsv`` is missing, lacks a column or names a participant
+                twice, or a pattern fits no file or several.
+        """
+        folder = require_folder(root, self.folder)
+        table = folder / "participants.tsv"
+        rows = self._participants(table)
+        require_unique((row["participant_id"] for row in rows), table)
+        cases, left_out, problems = [], {}, []
+        for row in rows:
+            name = row["participant_id"]
+            images, labels = (_matches(folder, p, name) for p in (self.image, self.label))
+            if len(images) == 1 and not labels and self.unlabelled == "leave_out":
+                left_out[name] = "no label file"
+            elif len(images) != 1 or len(labels) != 1:
+                problems += _problems(name, (self.image, images, "image"))
+                problems += _problems(name, (self.label, labels, "label"))
+            else:
+                group = row[self.group] if self.group else None
+                cases.append(Case(name, images[0], labels[0], name, group))
+        raise_all(problems, f"{folder}: {len(problems)} files are missing or ambiguous")
+        return Cohort(folder, tuple(cases), left_out)
+
+    def _participants(self, table: Path) -> list[dict[str, str]]:
+        try:
+            with table.open(newline="", encoding="utf-8-sig") as file:
+                reader = csv.DictReader(file, delimiter="\t")
+                rows, columns = list(reader), reader.fieldnames or []
+        except FileNotFoundError:
+            raise FdsegError(
+                f"{table}: missing. BIDS needs it: one line per participant, tab-separated."
+            ) from None
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise FdsegError(f"{table}: not a tab-separated UTF-8 table ({error}).") from None
+        for column in filter(None, ("participant_id", self.group)):
+            if column not in columns:
+                raise FdsegError(
+                    f"{table}: no column {column}, only {', '.join(columns)}. Name the column of "
+                    "the groups in data.cohort.group, or set it to null."
+                )
+        return rows
+
+
+def _matches(folder: Path, pattern: str, participant: str) -> list[Path]:
+    return sorted(folder.glob(pattern.format(participant=participant)))
+
+
+def _problems(name: str, found: tuple[str, list[Path], str]) -> list[str]:
+    pattern, paths, kind = found
+    if len(paths) == 1:
+        return []
+    what = f"missing {kind}" if not paths else f"{len(paths)} files fit as {kind}"
+    return [
+        f"{name}: {what} ({pattern.format(participant=name)}). Correct data.cohort.{kind} or leave "
+        f"the subject out with data.exclude=[{name}]."
+    ]

@@ -1,0 +1,192 @@
+"""Which cases train, validate and test: fixed per task, by participant, and kept in a file."""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fdseg.data.cases import Case
+from fdseg.errors import FdsegError
+
+PARTS = ("training", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Names of the cases of each part, in the cohort's order."""
+
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        counts = Counter(name for part in PARTS for name in getattr(self, part))
+        twice = sorted(name for name, count in counts.items() if count > 1)
+        if twice:
+            raise FdsegError(
+                f"split: {', '.join(twice)} stands in two parts or twice in one. Each subject "
+                "belongs to exactly one of training, validation and test."
+            )
+
+    def to_json(self) -> str:
+        """The text of a split file."""
+        return json.dumps({part: list(getattr(self, part)) for part in PARTS}, indent=1)
+
+
+def read_split(path: Path, cases: Sequence[Case], by: str = "participant") -> Split:
+    """Read a split file and check it against the cohort.
+
+    The file is JSON with the lists ``training``, ``validation`` and ``test`` of case names; cases
+    that it does not name take no part.
+
+    Raises:
+        FdsegError: the file is missing or malformed, names an unknown subject or one twice, leaves
+            a part empty, or (unless ``by`` is ``file``) puts one person into two parts.
+    """
+    try:
+        parts = {part: tuple(json.loads(path.read_text())[part]) for part in PARTS}
+    except FileNotFoundError:
+        raise FdsegError(f"data.split.file={path}: no such file.") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise FdsegError(
+            f"{path}: not a split ({type(error).__name__}: {error}). It is JSON with the lists "
+            "training, validation and test of subject names."
+        ) from None
+    participants = {case.name: case.participant for case in cases}
+    unknown = sorted({str(n) for names in parts.values() for n in names} - participants.keys())
+    if unknown:
+        raise FdsegError(
+            f"{path}: {', '.join(unknown[:8])}{' …' if unknown[8:] else ''} not in the cohort. "
+            "Names are those of the image files without their ending, or BIDS participants."
+        )
+    for part, names in parts.items():
+        if not names:
+            raise FdsegError(f"{path}: {part} is empty.")
+    try:
+        split = Split(**parts)
+    except FdsegError as error:
+        raise FdsegError(f"{path}: {error}") from None
+    if by == "participant":
+        _refuse_shared_participants(path, split, participants)
+    return split
+
+
+def _refuse_shared_participants(path: Path, split: Split, participants: dict[str, str]) -> None:
+    part_of: dict[str, str] = {}
+    for part in PARTS:
+        for name in getattr(split, part):
+            other = part_of.setdefault(participants[name], part)
+            if other != part:
+                raise FdsegError(
+                    f"{path}: participant {participants[name]} ({name}) is in {other} and in "
+                    f"{part}. Move all files of one person to one part, or accept the leak with "
+                    "data.split.by=file."
+                )
+
+
+def make_split(
+    cases: Sequence[Case],
+    *,
+    training: int,
+    validation: int,
+    test: int,
+    by: str = "participant",
+    seed: int = 0,
+) -> Split:
+    """Split a cohort; the same cases and seed give the same split on every machine.
+
+    People are ordered by a hash of the seed and their name, so the split does not depend on the
+    order of the files, and parts are filled to the exact number of *cases* although people with
+    several cases stay together. Groups are represented in proportion. A cohort of another size
+    than ``training + validation + test`` is split in these proportions.
+
+    Raises:
+        FdsegError: the cohort is too small for three parts.
+    """
+    if by not in ("participant", "file"):
+        raise FdsegError(f"data.split.by={by}: expected participant or file.")
+    people: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        people[case.participant if by == "participant" else case.name].append(case)
+    order = _shuffled(people, f"split:{seed}")
+    wanted = apportion((training, validation, test), len(cases))
+    taken: set[str] = set()
+    parts: dict[str, set[str]] = {}
+    for part, count in (("test", wanted[2]), ("validation", wanted[1])):
+        chosen = _choose([p for p in order if p not in taken], people, count)
+        taken |= chosen
+        parts[part] = {case.name for person in chosen for case in people[person]}
+    rest = {case.name for person in order if person not in taken for case in people[person]}
+    if min(len(rest), *map(len, parts.values())) == 0:
+        raise FdsegError(
+            f"The cohort has {len(people)} participants with {len(cases)} cases: too few for a "
+            "training, a validation and a test part. At least three participants are needed."
+        )
+
+    def named(names: set[str]) -> tuple[str, ...]:
+        return tuple(case.name for case in cases if case.name in names)
+
+    return Split(named(rest), named(parts["validation"]), named(parts["test"]))
+
+
+def draw(names: Sequence[str], n: int, seed: int) -> tuple[str, ...]:
+    """The n training subjects of a seed; a larger n of the same seed contains a smaller one.
+
+    Raises:
+        FdsegError: n is not between 1 and the number of training subjects.
+    """
+    if not 1 <= n <= len(names):
+        raise FdsegError(
+            f"n={n}: the training set has {len(names)} subjects. Choose n from 1 to {len(names)}."
+        )
+    chosen = set(_shuffled(names, f"draw:{seed}")[:n])
+    return tuple(name for name in names if name in chosen)
+
+
+def apportion(weights: Sequence[int], total: int) -> list[int]:
+    """Whole numbers in proportion to ``weights`` that add up to ``total`` (largest remainders).
+
+    Where ``total`` allows, no positive weight is left without a share.
+    """
+    if total == sum(weights):
+        return list(weights)
+    exact = [total * weight / max(sum(weights), 1) for weight in weights]
+    shares = [int(x) for x in exact]
+    by_remainder = sorted(range(len(weights)), key=lambda i: (shares[i] - exact[i], i))
+    for i in by_remainder[: total - sum(shares)]:
+        shares[i] += 1
+    for i, weight in enumerate(weights):
+        if weight and not shares[i] and total >= len(weights):
+            shares[shares.index(max(shares))] -= 1
+            shares[i] = 1
+    return shares
+
+
+def _choose(order: list[str], people: dict[str, list[Case]], count: int) -> set[str]:
+    """People with ``count`` cases in all, each group in proportion; exact wherever it can be."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for person in order:
+        groups[str(people[person][0].group)].append(person)
+    names = sorted(groups)
+    sizes = [sum(len(people[p]) for p in groups[g]) for g in names]
+    quotas = apportion(sizes, count) if sum(sizes) > count else sizes
+    chosen: set[str] = set()
+    for group, quota in zip(names, quotas, strict=True):
+        chosen |= _fill(groups[group], people, quota)
+    left = count - sum(len(people[p]) for p in chosen)
+    return chosen | _fill([p for p in order if p not in chosen], people, left)
+
+
+def _fill(order: Iterable[str], people: dict[str, list[Case]], count: int) -> set[str]:
+    chosen: set[str] = set()
+    for person in order:
+        if len(people[person]) <= count:
+            chosen.add(person)
+            count -= len(people[person])
+    return chosen
+
+
+def _shuffled(names: Iterable[str], salt: str) -> list[str]:
+    return sorted(names, key=lambda name: hashlib.sha256(f"{salt}:{name}".encode()).digest())

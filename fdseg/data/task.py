@@ -1,0 +1,206 @@
+"""A segmentation task: its cohort, structures, grid, and the split of its cases."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fdseg.data.cases import Case, Cohort
+from fdseg.data.splits import PARTS, Split, draw, make_split, read_split
+from fdseg.errors import FdsegError
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything about the data of a task that does not need to read a voxel.
+
+    Args:
+        name: of the task.
+        cohort: finds the cases below a root.
+        structures: name of each structure and its value in the label files.
+        size: the network's grid X, Y, Z in voxels.
+        reshape: how volumes come to this grid, ``crop_or_pad`` or ``resize``.
+        sizes: the training sizes n of the paper.
+        split: ``training``, ``validation``, ``test`` (numbers of cases of the complete cohort),
+            ``by`` (participant or file), ``seed``, and ``file``, a split to be used instead.
+        root: folder that holds the cohorts' folders; ``None`` stands for the phantom cohort.
+        cache: folder for prepared cases and phantoms.
+        phantom: ``scale``, ``seed`` and ``subjects`` of the phantom cohort.
+        ignore: label values that count as background.
+        exclude: names of cases to leave out.
+        unlabelled: ``error``, a case whose label holds no voxel of a structure is an error;
+            ``leave_out``, it is left out and listed.
+    """
+
+    name: str
+    cohort: Callable[[Path], Cohort]
+    structures: dict[str, int]
+    size: tuple[int, int, int]
+    reshape: str
+    split: dict[str, Any]
+    cache: Path
+    root: Path | None = None
+    phantom: dict[str, Any] | None = None
+    sizes: Sequence[int] = ()
+    ignore: Sequence[int] = ()
+    exclude: Sequence[str] = ()
+    unlabelled: str = "error"
+
+    @property
+    def is_phantom(self) -> bool:
+        """Whether the cohort is synthetic."""
+        return self.root is None
+
+    @cached_property
+    def found(self) -> Cohort:
+        """The cases to work with, and those left out with the reason.
+
+        Raises:
+            FdsegError: the cohort is missing, incomplete or ambiguous.
+        """
+        cohort = self.cohort(self._root())
+        names = {case.name for case in cohort.cases} | cohort.left_out.keys()
+        unknown = [name for name in self.exclude if name not in names]
+        if unknown:
+            raise FdsegError(
+                f"data.exclude names {', '.join(unknown)}, which {cohort.folder} does not hold."
+            )
+        left_out = {**cohort.left_out, **dict.fromkeys(self.exclude, "data.exclude")}
+        cases = [case for case in cohort.cases if case.name not in left_out]
+        if self.unlabelled == "leave_out":
+            for case in cases:
+                absent = self._absent(case)
+                if absent:
+                    left_out[case.name] = f"no voxel of {', '.join(absent)}"
+        return Cohort(cohort.folder, tuple(c for c in cases if c.name not in left_out), left_out)
+
+    @cached_property
+    def subjects(self) -> Split:
+        """Which cases train, validate and test."""
+        options = dict(self.split)
+        file = options.pop("file", None)
+        if file is not None:
+            return read_split(Path(file), self.found.cases, options.get("by", "participant"))
+        return make_split(self.found.cases, **options)
+
+    def draw(self, n: int, seed: int) -> tuple[str, ...]:
+        """The n training cases of a seed, the same for every fusion."""
+        return draw(self.subjects.training, n, seed)
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Per case a hash of the content of its two files."""
+        facts = _Facts(Path(self.cache) / "files.json")
+        digests = {
+            case.name: facts.digest(case.image) + facts.digest(case.label)
+            for case in self.found.cases
+        }
+        facts.save()
+        return digests
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of all cases' content and the split: the same data, the same fingerprint."""
+        text = json.dumps([sorted(self.digests.items()), self.subjects.to_json()])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def cases(self, names: Sequence[str]) -> list[Case]:
+        """The cases of these names, in their order."""
+        by_name = {case.name: case for case in self.found.cases}
+        return [by_name[name] for name in names]
+
+    def summary(self) -> str:
+        """For a person: how many cases of how many participants, and what is left out."""
+        counts = ", ".join(f"{len(getattr(self.subjects, p))} {p}" for p in PARTS)
+        people = len({case.participant for case in self.found.cases})
+        text = f"{self.name}: {len(self.found.cases)} cases of {people} participants ({counts})"
+        if self.found.left_out:
+            reasons: dict[str, list[str]] = {}
+            for name, reason in self.found.left_out.items():
+                reasons.setdefault(reason, []).append(name)
+            for reason, names in reasons.items():
+                text += f"\n  left out, {reason}: {', '.join(names)}"
+        return text
+
+    def _root(self) -> Path:
+        if self.root is not None:
+            return Path(self.root)
+        from fdseg.data.phantom import write_phantom
+
+        options = dict(self.phantom or {})
+        tag = "-".join(f"{key}{value}" for key, value in sorted(options.items()))
+        folder = Path(self.cache) / "phantom" / tag
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_phantom(self.name, folder, **options)
+        except OSError as error:
+            raise FdsegError(
+                f"{folder}: the phantom cohort cannot be written ({error.strerror}). Choose a "
+                "folder that can be written with data.cache=…"
+            ) from None
+        return folder
+
+    def _absent(self, case: Case) -> list[str]:
+        facts = _Facts(Path(self.cache) / "files.json")
+        values = facts.label_values(case.label)
+        facts.save()
+        return [name for name, value in self.structures.items() if value not in values]
+
+
+class _Facts:
+    """What was once found out about files, as long as their size and time stay the same."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.facts = json.loads(path.read_text())
+        except (OSError, ValueError):
+            self.facts = {}
+        self.changed = False
+
+    def digest(self, path: Path) -> str:
+        return self._fact(path, "sha256", _sha256)
+
+    def label_values(self, path: Path) -> list[int]:
+        return self._fact(path, "values", _values)
+
+    def save(self) -> None:
+        """Write the index; only a shortcut, so a folder that can't be written is no error here."""
+        if not self.changed:
+            return
+        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.partial")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(json.dumps(self.facts))
+            partial.replace(self.path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+
+    def _fact(self, path: Path, name: str, find: Callable[[Path], Any]) -> Any:
+        stat = path.stat()
+        state = [stat.st_size, stat.st_mtime_ns]
+        fact = self.facts.setdefault(str(path.resolve()), {"state": state})
+        if fact["state"] != state:
+            fact.clear()
+            fact["state"] = state
+        if name not in fact:
+            fact[name] = find(path)
+            self.changed = True
+        return fact[name]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _values(path: Path) -> list[int]:
+    import numpy as np
+
+    from fdseg.data.nifti import read_label
+
+    return np.unique(read_label(path).data).tolist()
