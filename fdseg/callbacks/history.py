@@ -1,0 +1,56 @@
+"""The run's history as a plain table, one row per epoch."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from fdseg.runs import write_csv
+
+COLUMNS = ("epoch", "step", "train_loss", "validation_dice", "learning_rate", "seconds")
+
+
+class History(L.Callback):
+    """Writes ``history.csv``: loss, validation Dice, learning rate and seconds of every epoch.
+
+    The rows travel in the checkpoint, so a resumed run continues the table where it resumed.
+
+    Args:
+        path: of the table; written whole after every epoch.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.rows: list[dict[str, Any]] = []
+        self._start = 0.0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Add a row; validation, where this epoch had one, has run by now."""
+        metrics = trainer.callback_metrics
+        validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
+        dice = metrics.get("validation/dice") if validated else None
+        self.rows.append(
+            {
+                "epoch": trainer.current_epoch + 1,
+                "step": trainer.global_step,
+                "train_loss": float(metrics["train/loss"]),
+                "validation_dice": None if dice is None else float(dice),
+                "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+                "seconds": round(time.perf_counter() - self._start, 4),
+            }
+        )
+        if trainer.is_global_zero:
+            write_csv(self.path, COLUMNS, self.rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows so far."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue a table."""
+        self.rows = list(state_dict["rows"])

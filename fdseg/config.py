@@ -1,0 +1,230 @@
+"""Composing the configuration, refusing what it does not know, and what makes two runs the same."""
+
+import difflib
+import functools
+import inspect
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fdseg.errors import FdsegError
+
+_PACKAGE = Path(__file__).parent
+#: The configuration folder: inside the package in a wheel, beside it in a checkout.
+FOLDER = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir())
+
+#: Keys that never change a number in a result: places, devices, views, and speed.
+OPERATIONAL = frozenset(
+    {
+        "runs",
+        "folder",
+        "logger",
+        "callbacks",
+        "loader.workers",
+        "loader.in_ram",
+        "data.root",
+        "data.cache",
+        "data.sizes",
+        "data.cohort.folder",
+        "trainer.accelerator",
+        "trainer.devices",
+        "trainer.logger",
+        "trainer.callbacks",
+        "trainer.default_root_dir",
+        "trainer.enable_progress_bar",
+        "trainer.enable_model_summary",
+        "trainer.log_every_n_steps",
+    }
+)
+
+
+def _padded(size: Sequence[int], multiple_of: int, minimum: int) -> list[int]:
+    from fdseg.networks.disentangled import padded_length
+
+    return [padded_length(n, multiple_of, minimum) for n in size]
+
+
+OmegaConf.register_new_resolver("padded", _padded, replace=True)
+
+
+def entry_point(run: Callable[[DictConfig], float | None], name: str) -> Callable[[], None]:
+    """The ``main`` of a command: Hydra's, with errors that a person can act upon.
+
+    Args:
+        run: the work, given the composed configuration.
+        name: of the primary configuration.
+    """
+
+    @functools.wraps(run)
+    def work(config: DictConfig) -> float | None:
+        try:
+            return run(config)
+        except FdsegError as error:
+            _stop(str(error))
+
+    def main() -> None:
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of being printed
+        warnings.showwarning = _show_warning
+        try:
+            hydra.main(version_base="1.3", config_path=str(FOLDER), config_name=name)(work)()
+        except HydraException as error:
+            _stop(_explain(error, name))
+        except OmegaConfBaseException as error:
+            _stop(str(error))
+        except KeyboardInterrupt:
+            _stop("interrupted; the same command goes on from the last checkpoint.", status=130)
+
+    return main
+
+
+def resolve(config: DictConfig) -> DictConfig:
+    """Fill in what depends on the machine or on other keys, once, before anything is made.
+
+    An unset ``data.root`` means the phantom cohort, whose ``scale`` shrinks the network's grid; a
+    relative folder is one below the current folder.
+
+    Raises:
+        FdsegError: a key has a value of the wrong kind.
+    """
+    if not config.data.root:
+        config.data.root = None
+        config.data.size = scaled_size(config.data.size, config.data.phantom.scale)
+    for key in ("n", "seed"):
+        value = config[key]
+        if not isinstance(value, int) or isinstance(value, bool) or value < (key == "n"):
+            raise FdsegError(f"{key}={value}: expected a whole number, 1 or more for n.")
+    if config.checkpoint not in ("best", "last"):
+        raise FdsegError(f"checkpoint={config.checkpoint}: expected best or last.")
+    return config
+
+
+def scaled_size(size: Sequence[int], scale: float) -> list[int]:
+    """The network's grid for a phantom of this scale: multiples of 4 that hold it."""
+    return [-(-round(n * scale) // 4) * 4 for n in size]
+
+
+def science(config: DictConfig) -> dict[str, Any]:
+    """The part of a resolved configuration that decides the numbers of a result.
+
+    θ and the split do not count where nothing is split, nor the phantom where data is real.
+    """
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    if values["fusion"]["name"] == "none":
+        values["theta"] = values["split"] = values["network"]["split"] = None
+    if values["data"]["root"] is not None:
+        values["data"]["phantom"] = None
+    for key in OPERATIONAL:
+        *parents, last = key.split(".")
+        node = values
+        for parent in parents:
+            node = node.get(parent) or {}
+        node.pop(last, None)
+    return values
+
+
+def check(config: DictConfig, name: str) -> None:
+    """Refuse keys that nothing will read, naming the nearest that something does.
+
+    Raises:
+        FdsegError: a key at the top is unknown, or a ``_target_`` does not take an argument.
+    """
+    _check_keys(config.keys(), [*OmegaConf.load(FOLDER / f"{name}.yaml"), *_groups()], "")
+    for path, node in _targets(config, ""):
+        target = str(node["_target_"])
+        try:
+            parameters = inspect.signature(hydra.utils.get_object(target)).parameters
+        except Exception as error:
+            raise FdsegError(
+                f"{path}._target_={target}: cannot be imported ({error}). Name a class or function "
+                "by its full path, and install its package."
+            ) from None
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            _check_keys((k for k in node if not str(k).startswith("_")), parameters, f"{path}.")
+
+
+def _targets(node: Any, path: str) -> Iterator[tuple[str, DictConfig]]:
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield path, node
+        for key in node:
+            if not OmegaConf.is_interpolation(node, key) and not OmegaConf.is_missing(node, key):
+                yield from _targets(node[key], f"{path}.{key}" if path else str(key))
+    elif isinstance(node, ListConfig):
+        for index, item in enumerate(node):
+            yield from _targets(item, f"{path}[{index}]")
+
+
+def _check_keys(given: Any, known: Any, prefix: str) -> None:
+    for key in map(str, given):
+        if key not in known:
+            raise FdsegError(_unknown(prefix + key, [f"{prefix}{k}" for k in known]))
+
+
+def _unknown(key: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+    if not near:  # perhaps the last part is right and the place is wrong
+        last = key.rsplit(".", 1)[-1]
+        near = [k for k in known if k.rsplit(".", 1)[-1] == last][:3]
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(known[:20])}."
+    return f"{key}: no such key. {hint}"
+
+
+def _groups() -> list[str]:
+    return sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
+
+
+def _compose(name: str, overrides: Sequence[str] = ()) -> DictConfig:
+    with hydra.initialize_config_dir(str(FOLDER), version_base="1.3"):
+        return hydra.compose(name, overrides=list(overrides))
+
+
+def _explain(error: BaseException, name: str) -> str:
+    """Hydra's complaint about an override, with the nearest key or option."""
+    text = str(error)
+    groups = _groups()
+    bad = re.search(r"(?:Could not override|Could not append to config\. .*) '([\w.@/]+)'", text)
+    if bad and bad[1] in ("experiment", "debug", "sweep"):
+        return f"{bad[1]}=…: write +{bad[1]}=…, it is added to the configuration."
+    if bad:
+        hydra.core.global_hydra.GlobalHydra.instance().clear()
+        chosen = [a for a in sys.argv[1:] if a.lstrip("+").split("=")[0] in groups]
+        try:
+            config = _compose(name, chosen)
+        except HydraException:
+            config = _compose(name)
+        return _unknown(bad[1], [*dict.fromkeys([*groups, *_flat(config)])])
+    group = re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]+)'", text)
+    if group and (FOLDER / group[1]).is_dir():
+        options = sorted(p.stem for p in (FOLDER / group[1]).glob("*.yaml"))
+        near = difflib.get_close_matches(group[2], options, n=1)
+        hint = f" Did you mean {group[1]}={near[0]}?" if near else ""
+        return f"{group[1]}={group[2]}: no such option.{hint} Options: {', '.join(options)}."
+    return text
+
+
+def _flat(node: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
+    for key in node:
+        yield f"{prefix}{key}"
+        if not OmegaConf.is_interpolation(node, key) and isinstance(node[key], DictConfig):  # type: ignore[arg-type]
+            yield from _flat(node[key], f"{prefix}{key}.")
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    """A warning in one line; libraries' own, which a user cannot act upon, are left out."""
+    if category is UserWarning and "/fdseg/" in str(_[0]).replace(os.sep, "/"):
+        print(f"warning: {message}", file=sys.stderr)
+
+
+def _stop(message: str, status: int = 2) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(status)

@@ -1,0 +1,88 @@
+"""Training, validation and prediction of a segmentation network, as a LightningModule."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from fdseg.data.datamodule import derived_seed
+from fdseg.metrics import MeanDice
+
+
+class SegmentationModule(L.LightningModule):
+    """Trains a network on independent sigmoids, one channel per structure, background not counted.
+
+    Args:
+        network: maps ``[b, 1, X, Y, Z]`` to logits ``[b, structures, X, Y, Z]``.
+        loss: of logits and binary targets of the same shape.
+        optimizer: makes an optimiser of parameters.
+        structures: number of structures.
+        seed: of the run; every epoch draws its randomness from it and the epoch alone, so that a
+            resumed run goes on as if it had never stopped.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: nn.Module,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        structures: int,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.network, self.loss, self.seed = network, loss, seed
+        self.make_optimizer = optimizer
+        self.dice = MeanDice(structures)
+        self.register_buffer("numbers", torch.arange(1, structures + 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Probabilities ``[b, structures, X, Y, Z]``, float32, of images ``[b, 1, X, Y, Z]``."""
+        return self._logits(image).sigmoid()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The configured optimiser over all parameters."""
+        return self.make_optimizer(self.parameters())
+
+    def setup(self, stage: str) -> None:
+        """On a CPU the channels-last layout makes oneDNN's 3-D convolutions about twice as fast."""
+        if self.trainer.strategy.root_device.type == "cpu":
+            self.network.to(memory_format=torch.channels_last_3d)
+
+    def on_train_epoch_start(self) -> None:
+        """Start the epoch's random numbers."""
+        torch.manual_seed(derived_seed(self.seed, self.current_epoch, self.global_rank))
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """The loss of a batch."""
+        target = self._one_hot(batch["label"])
+        loss = self.loss(self._logits(batch["image"]), target.float())
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(target))
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Gather Dice on the network's grid."""
+        self.dice.update(binary(self(batch["image"])), self._one_hot(batch["label"]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean over subjects and structures."""
+        self.log("validation/dice", self.dice.compute())
+        self.dice.reset()
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Probabilities, to be scored in the native geometry by a callback."""
+        return self(batch["image"])
+
+    def _logits(self, image: Tensor) -> Tensor:
+        return self.network(image).float()
+
+    def _one_hot(self, label: Tensor) -> Tensor:
+        """``label[b, X, Y, Z]`` to booleans ``[b, structures, X, Y, Z]``."""
+        return label[:, None] == self.numbers[:, None, None, None]
+
+
+def binary(probabilities: Tensor) -> Tensor:
+    """One-hot masks ``[b, k, X, Y, Z]``: the likeliest structure where it exceeds one half."""
+    best = probabilities.amax(dim=1, keepdim=True)
+    return (probabilities == best) & (probabilities > 0.5)

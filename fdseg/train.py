@@ -1,0 +1,285 @@
+"""``python -m fdseg.train``: one run, from NIfTI volumes to a scored result.
+
+What only a run that trains needs is imported where that run begins, so that help, printing the
+configuration and finished runs answer at once.
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from fdseg import config as configuration
+from fdseg import runs
+
+if TYPE_CHECKING:
+    import lightning as L
+
+    from fdseg.callbacks import TestScores
+    from fdseg.data.datamodule import SegmentationData
+    from fdseg.data.task import Task
+    from fdseg.module import SegmentationModule
+
+
+def run(config: DictConfig) -> float:
+    """Train, validate and test the run that a configuration describes, unless that was done.
+
+    Returns:
+        Dice of the best epoch on the validation set, for hyper-parameter searches.
+    """
+    start = time.perf_counter()
+    configuration.resolve(config)
+    task: Task = instantiate(config.data, _convert_="all")
+    _announce(task)
+    folder = _folder(config, task)
+    result = runs.read_result(folder)
+    if result is None:
+        with runs.only_process(folder):
+            result = _work(config, task, folder, start)
+    _print_result(result, folder)
+    return result["validation"]["dice"]
+
+
+def _announce(task: "Task") -> None:
+    if task.is_phantom:
+        rule = "*" * 78
+        print(
+            f"{rule}\n* PHANTOM COHORT: data.root is unset, so this is synthetic data. Its results "
+            f"say\n* nothing about patients. Set FDSEG_DATA or data.root to use real volumes.\n"
+            f"{rule}"
+        )
+    print(task.summary(), flush=True)
+
+
+def _folder(config: DictConfig, task: "Task") -> Path:
+    """The run's folder, from everything that decides its numbers."""
+    if config.trainer.precision == "auto":
+        config.trainer.precision = _precision(config.trainer.accelerator)
+    task.draw(config.n, config.seed)  # refuses an n that is too large
+    digest = runs.identity({**configuration.science(config), "fingerprint": task.fingerprint})
+    folder = runs.run_folder(
+        Path(config.runs).absolute(),
+        task=task.name + ("-phantom" if task.is_phantom else ""),
+        backbone=config.backbone.name,
+        fusion=config.fusion.name,
+        n=config.n,
+        seed=config.seed,
+        digest=digest,
+    )
+    config.folder = str(folder)
+    return folder
+
+
+def _precision(accelerator: str) -> str:
+    """bf16-mixed where the processor or GPU computes it natively; elsewhere it is slower."""
+    import torch
+
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        where = torch.cuda.get_device_name()
+    elif accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        native, where = False, "this GPU"
+    else:
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        where = "this processor"
+    chosen = "bf16-mixed" if native else "32-true"
+    print(f"Precision: {chosen} ({where} {'has' if native else 'lacks'} native bfloat16)")
+    return chosen
+
+
+def _work(config: DictConfig, task: "Task", folder: Path, start: float) -> dict[str, Any]:
+    configuration.check(config, "train")
+    import lightning as L
+    import torch
+
+    from fdseg.callbacks import TestScores
+    from fdseg.data.datamodule import SegmentationData
+    from fdseg.manifest import manifest
+    from fdseg.networks.disentangled import require_size
+
+    _quiet()
+    data = SegmentationData(
+        task,
+        config.n,
+        config.seed,
+        augmentation=instantiate(config.augmentation.transform),
+        **config.loader,
+    )
+    torch.manual_seed(config.seed)
+    module = _module(config, task)
+    require_size(module.network, task.size)
+    data.prepare_data()
+
+    runs.write_text(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+    runs.write_text(folder / "split.json", task.subjects.to_json())
+    scores = TestScores(instantiate(config.scores), folder / "predictions")
+    trainer: L.Trainer = instantiate(
+        config.trainer,
+        callbacks=[*instantiate(config.callbacks).values(), scores],
+        logger=[*instantiate(config.logger).values()] or False,
+        default_root_dir=str(folder),
+    )
+    checkpoints = folder / "checkpoints"
+    last = checkpoints / "last.ckpt"
+    if last.is_file():
+        print(f"Resuming from {last}")
+    prepared = time.perf_counter()
+    trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    trained = time.perf_counter()
+    tested = checkpoints / f"{config.checkpoint}.ckpt"
+    trainer.test(module, data, ckpt_path=tested, weights_only=True, verbose=False)
+    finished = time.perf_counter()
+
+    result = _result(trainer, scores, config, task)
+    runs.write_csv(folder / "cases.csv", list(scores.rows[0]), scores.rows)
+    pictures = _pictures(module, data, scores.rows, folder)
+    runs.write_json(
+        folder / "manifest.json",
+        manifest(
+            task=task,
+            drawn=data.drawn,
+            parameters=sum(p.numel() for p in module.network.parameters()),
+            device=str(trainer.strategy.root_device),
+            seconds={
+                "preparation": prepared - start,
+                "training": trained - prepared,
+                "test": finished - trained,
+            },
+        ),
+    )
+    _log(trainer, config, scores.rows, result, pictures)
+    runs.write_json(folder / "result.json", result)
+    return result
+
+
+def _module(config: DictConfig, task: "Task") -> "SegmentationModule":
+    from fdseg.module import SegmentationModule
+
+    structures = len(task.structures)
+    return SegmentationModule(
+        network=instantiate(config.network, structures=structures),
+        loss=instantiate(config.loss),
+        optimizer=instantiate(config.optimizer),
+        structures=structures,
+        seed=config.seed,
+    )
+
+
+def _result(
+    trainer: "L.Trainer", scores: "TestScores", config: DictConfig, task: "Task"
+) -> dict[str, Any]:
+    best = next(c for c in trainer.checkpoint_callbacks if getattr(c, "monitor", None))
+    return {
+        "task": task.name,
+        "phantom": task.is_phantom,
+        "backbone": config.backbone.name,
+        "fusion": config.fusion.name,
+        "n": config.n,
+        "seed": config.seed,
+        "theta": OmegaConf.to_object(config).get("theta"),  # type: ignore[union-attr]
+        "checkpoint": config.checkpoint,
+        "validation": {"dice": float(best.best_model_score)},  # type: ignore[attr-defined]
+        "test": runs.summarise(scores.rows),
+    }
+
+
+def _pictures(
+    module: "SegmentationModule", data: "SegmentationData", rows: list[dict[str, Any]], folder: Path
+) -> dict[str, Path]:
+    """Overlays of the best, the median and the worst test subject."""
+    from fdseg.frequency import BoxSplit
+    from fdseg.report.case import picture
+
+    dice: dict[str, list[float]] = {}
+    for row in rows:
+        dice.setdefault(row["case"], []).append(row["dice"])
+    order = sorted(dice, key=lambda case: sum(dice[case]))
+    chosen = {"worst": order[0], "median": order[len(order) // 2], "best": order[-1]}
+    split = module.network.split or BoxSplit()  # type: ignore[union-attr]
+    pictures = {}
+    for rank, case in chosen.items():
+        pictures[rank] = folder / "overlays" / f"{rank}.png"
+        prepared = next(p for p in data.test.cases if p.case.name == case)
+        mean = sum(dice[case]) / len(dice[case])
+        title = f"{case}, the {rank} of {len(order)} test subjects: Dice {mean:.3f}"
+        if data.task.is_phantom:
+            title = f"PHANTOM {title}"
+        picture(
+            pictures[rank],
+            prepared,
+            folder / "predictions" / f"{case}.nii.gz",
+            preprocessing=data.preprocessing,
+            task=data.task,
+            split=split,
+            title=title,
+        )
+    return pictures
+
+
+def _log(
+    trainer: "L.Trainer",
+    config: DictConfig,
+    rows: list[dict[str, Any]],
+    result: dict[str, Any],
+    pictures: dict[str, Path],
+) -> None:
+    """Give the loggers what a dashboard shows: scalars, the table of test cases, the pictures."""
+    scalars = {
+        f"test/{metric}": result["test"][metric]["mean"] for metric in ("dice", "hd95_mm", "nsd")
+    }
+    for logger in trainer.loggers:
+        logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+        logger.log_metrics(scalars)
+        if hasattr(logger, "log_image"):  # W&B
+            logger.log_image(
+                "overlays", [str(p) for p in pictures.values()], caption=list(pictures)
+            )
+            logger.log_table(
+                "test/cases", columns=list(rows[0]), data=[list(row.values()) for row in rows]
+            )
+        elif hasattr(logger.experiment, "add_image"):  # TensorBoard
+            from matplotlib.image import imread
+
+            for rank, path in pictures.items():
+                logger.experiment.add_image(f"overlays/{rank}", imread(path), dataformats="HWC")
+        logger.finalize("success")
+
+
+def _print_result(result: dict[str, Any], folder: Path) -> None:
+    test = result["test"]
+    mark = "PHANTOM " if result["phantom"] else ""
+    print(
+        f"\n{mark}{result['task']}, {result['backbone']}, fusion {result['fusion']}, "
+        f"n={result['n']}, seed {result['seed']}: {test['subjects']} test subjects, "
+        f"mean ± SEM\n\n  {'structure':<20}{'Dice':>16}{'HD95 [mm]':>18}{'NSD':>16}"
+    )
+    structures = test["structures"]
+    lines = {**structures, "all": test} if len(structures) > 1 else structures
+    for name, values in lines.items():
+        cells = [
+            f"{values[metric]['mean']:.{digits}f} ± {values[metric]['sem']:.{digits}f}"
+            for metric, digits in (("dice", 4), ("hd95_mm", 2), ("nsd", 4))
+        ]
+        print(f"  {name:<20}{cells[0]:>16}{cells[1]:>18}{cells[2]:>16}")
+    if test["missed"]:
+        print(f"  {test['missed']} structures were missed altogether: Dice 0, HD95 the diagonal.")
+    print(f"\n{folder}")
+
+
+def _quiet() -> None:
+    """Leave out what Lightning says of its own accord and a user cannot act upon."""
+    import logging
+
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+main = configuration.entry_point(run, "train")
+
+if __name__ == "__main__":
+    sys.exit(main())
