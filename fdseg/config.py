@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
-from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fdseg.errors import FdsegError
@@ -67,9 +69,14 @@ def entry_point(run: Callable[[DictConfig], float | None], name: str) -> Callabl
     @functools.wraps(run)
     def work(config: DictConfig) -> float | None:
         try:
+            check_keys(config, name)
             return run(config)
         except FdsegError as error:
             _stop(str(error))
+        except InstantiationException as error:
+            if isinstance(error.__cause__, FdsegError):
+                _stop(str(error.__cause__))
+            raise
 
     def main() -> None:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of being printed
@@ -80,6 +87,8 @@ def entry_point(run: Callable[[DictConfig], float | None], name: str) -> Callabl
             _stop(_explain(error, name))
         except OmegaConfBaseException as error:
             _stop(str(error))
+        except BrokenPipeError:  # `--help | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except KeyboardInterrupt:
             _stop("interrupted; the same command goes on from the last checkpoint.", status=130)
 
@@ -132,58 +141,82 @@ def science(config: DictConfig) -> dict[str, Any]:
     return values
 
 
-def check(config: DictConfig, name: str) -> None:
-    """Refuse keys that nothing will read, naming the nearest that something does.
+def check_keys(config: DictConfig, name: str) -> None:
+    """Refuse keys that the groups chosen on the command line do not have, naming the nearest.
+
+    Args:
+        config: the composed configuration of the running command.
+        name: of the primary configuration.
 
     Raises:
-        FdsegError: a key at the top is unknown, or a ``_target_`` does not take an argument.
+        FdsegError: a key is unknown.
     """
-    _check_keys(config.keys(), [*OmegaConf.load(FOLDER / f"{name}.yaml"), *_groups()], "")
-    for path, node in _targets(config, ""):
-        target = str(node["_target_"])
-        try:
-            parameters = inspect.signature(hydra.utils.get_object(target)).parameters
-        except Exception as error:
-            raise FdsegError(
-                f"{path}._target_={target}: cannot be imported ({error}). Name a class or function "
-                "by its full path, and install its package."
-            ) from None
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            _check_keys((k for k in node if not str(k).startswith("_")), parameters, f"{path}.")
+    choices = HydraConfig.get().runtime.choices
+    known = _compose(name, [f"{g}={c}" for g, c in choices.items() if g in _defaults(name)])
+    for path, node in _nodes(config):
+        group = OmegaConf.select(known, path) if path else known
+        # A node with a target is checked against it; a logger's or callback's key is just a name.
+        if "_target_" not in node and path not in ("logger", "callbacks") and group is not None:
+            _refuse_unknown(node, group, f"{path}." if path else "")
 
 
-def _targets(node: Any, path: str) -> Iterator[tuple[str, DictConfig]]:
-    if isinstance(node, DictConfig):
+def check_arguments(config: DictConfig) -> None:
+    """Refuse arguments that a ``_target_`` does not take; this imports all of them.
+
+    Raises:
+        FdsegError: a target cannot be imported, or an argument is unknown to it.
+    """
+    for path, node in _nodes(config):
         if "_target_" in node:
-            yield path, node
-        for key in node:
-            if not OmegaConf.is_interpolation(node, key) and not OmegaConf.is_missing(node, key):
-                yield from _targets(node[key], f"{path}.{key}" if path else str(key))
-    elif isinstance(node, ListConfig):
-        for index, item in enumerate(node):
-            yield from _targets(item, f"{path}[{index}]")
+            _check_arguments(node, path)
 
 
-def _check_keys(given: Any, known: Any, prefix: str) -> None:
+def _nodes(node: DictConfig, path: str = "") -> Iterator[tuple[str, DictConfig]]:
+    """All mappings of a configuration with their dotted path, interpolations aside."""
+    yield path, node
+    for key in node:
+        if not OmegaConf.is_interpolation(node, key) and isinstance(node[key], DictConfig):
+            yield from _nodes(node[key], f"{path}.{key}" if path else str(key))
+
+
+def _check_arguments(node: DictConfig, path: str) -> None:
+    try:
+        parameters = inspect.signature(hydra.utils.get_object(node["_target_"])).parameters
+    except Exception as error:
+        raise FdsegError(
+            f"{path}._target_={node['_target_']}: cannot be imported ({error}). Name a class or "
+            "function by its full path, and install its package."
+        ) from None
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        _refuse_unknown((k for k in node if not str(k).startswith("_")), parameters, f"{path}.")
+
+
+def _refuse_unknown(given: Any, known: Any, prefix: str) -> None:
     for key in map(str, given):
         if key not in known:
             raise FdsegError(_unknown(prefix + key, [f"{prefix}{k}" for k in known]))
 
 
 def _unknown(key: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
-    if not near:  # perhaps the last part is right and the place is wrong
-        last = key.rsplit(".", 1)[-1]
-        near = [k for k in known if k.rsplit(".", 1)[-1] == last][:3]
+    def closeness(other: str) -> float:
+        """The place and the last part of a key count alike."""
+        parts = zip(key.rpartition("."), other.rpartition("."), strict=True)
+        return sum(difflib.SequenceMatcher(None, a, b).ratio() for a, b in parts) / 3
+
+    near = [k for k in sorted(known, key=closeness, reverse=True)[:2] if closeness(k) > 0.7]
     hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(known[:20])}."
     return f"{key}: no such key. {hint}"
 
 
-def _groups() -> list[str]:
-    return sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
+def _defaults(name: str) -> list[str]:
+    """The groups in the defaults list of a primary configuration."""
+    entries = OmegaConf.load(FOLDER / f"{name}.yaml").defaults
+    return [next(iter(e)) for e in entries if isinstance(e, DictConfig)]
 
 
 def _compose(name: str, overrides: Sequence[str] = ()) -> DictConfig:
+    if GlobalHydra.instance().is_initialized():
+        return hydra.compose(name, overrides=list(overrides))
     with hydra.initialize_config_dir(str(FOLDER), version_base="1.3"):
         return hydra.compose(name, overrides=list(overrides))
 
@@ -191,18 +224,19 @@ def _compose(name: str, overrides: Sequence[str] = ()) -> DictConfig:
 def _explain(error: BaseException, name: str) -> str:
     """Hydra's complaint about an override, with the nearest key or option."""
     text = str(error)
-    groups = _groups()
+    groups = [g for g in _defaults(name) if " " not in g]
     bad = re.search(r"(?:Could not override|Could not append to config\. .*) '([\w.@/]+)'", text)
     if bad and bad[1] in ("experiment", "debug", "sweep"):
         return f"{bad[1]}=…: write +{bad[1]}=…, it is added to the configuration."
     if bad:
-        hydra.core.global_hydra.GlobalHydra.instance().clear()
         chosen = [a for a in sys.argv[1:] if a.lstrip("+").split("=")[0] in groups]
         try:
             config = _compose(name, chosen)
         except HydraException:
             config = _compose(name)
-        return _unknown(bad[1], [*dict.fromkeys([*groups, *_flat(config)])])
+        return _unknown(
+            bad[1], [f"{path}.{key}".lstrip(".") for path, node in _nodes(config) for key in node]
+        )
     group = re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]+)'", text)
     if group and (FOLDER / group[1]).is_dir():
         options = sorted(p.stem for p in (FOLDER / group[1]).glob("*.yaml"))
@@ -210,13 +244,6 @@ def _explain(error: BaseException, name: str) -> str:
         hint = f" Did you mean {group[1]}={near[0]}?" if near else ""
         return f"{group[1]}={group[2]}: no such option.{hint} Options: {', '.join(options)}."
     return text
-
-
-def _flat(node: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
-    for key in node:
-        yield f"{prefix}{key}"
-        if not OmegaConf.is_interpolation(node, key) and isinstance(node[key], DictConfig):  # type: ignore[arg-type]
-            yield from _flat(node[key], f"{prefix}{key}.")
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:

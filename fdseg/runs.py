@@ -81,9 +81,9 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return summary
 
 
-def _mean_sem(values: np.ndarray) -> dict[str, float]:
-    sem = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
-    return {"mean": float(values.mean()), "sem": float(sem)}
+def _mean_sem(values: np.ndarray) -> dict[str, float | None]:
+    sem = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    return {"mean": float(values.mean()), "sem": sem}
 
 
 def write_text(path: Path, text: str) -> None:

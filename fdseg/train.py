@@ -91,7 +91,7 @@ def _precision(accelerator: str) -> str:
 
 
 def _work(config: DictConfig, task: "Task", folder: Path, start: float) -> dict[str, Any]:
-    configuration.check(config, "train")
+    configuration.check_arguments(config)
     import lightning as L
     import torch
 
@@ -262,7 +262,7 @@ def _print_result(result: dict[str, Any], folder: Path) -> None:
     lines = {**structures, "all": test} if len(structures) > 1 else structures
     for name, values in lines.items():
         cells = [
-            f"{values[metric]['mean']:.{digits}f} ± {values[metric]['sem']:.{digits}f}"
+            f"{values[metric]['mean']:.{digits}f} ± {values[metric]['sem'] or 0:.{digits}f}"
             for metric, digits in (("dice", 4), ("hd95_mm", 2), ("nsd", 4))
         ]
         print(f"  {name:<20}{cells[0]:>16}{cells[1]:>18}{cells[2]:>16}")

@@ -1,0 +1,184 @@
+import subprocess
+import sys
+import time
+
+import hydra
+import pytest
+from omegaconf import OmegaConf
+
+from fdseg import config as configuration
+from fdseg.errors import FdsegError
+
+
+def compose(*overrides):
+    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
+        return hydra.compose("train", overrides=["n=4", *overrides])
+
+
+def command(*words, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "fdseg.train", *words],
+        capture_output=True, text=True, timeout=120, check=False, **options,
+    )  # fmt: skip
+
+
+OPTIONS = [
+    (folder.name, path.stem)
+    for folder in sorted(configuration.FOLDER.iterdir())
+    if folder.is_dir() and folder.name not in ("experiment", "debug")
+    for path in sorted(folder.glob("[!_]*.yaml"))
+]
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_names_things_that_exist(group, option):
+    config = compose(f"{group}={option}")
+    configuration.resolve(config)
+    config.folder = "somewhere"
+    configuration.check_arguments(config)
+    OmegaConf.to_container(config, resolve=True)
+
+
+@pytest.mark.parametrize("path", sorted(configuration.FOLDER.glob("experiment/*.yaml")))
+def test_every_experiment_composes(path):
+    config = configuration.resolve(compose(f"+experiment={path.stem}"))
+    configuration.check_arguments(config)
+
+
+def test_the_defaults_are_the_papers():
+    config = compose()
+    assert config.optimizer._target_ == "torch.optim.Adam"
+    assert config.optimizer.lr == 1e-3
+    assert config.trainer.max_epochs == 300
+    assert config.loader.batch_size == 1
+    assert config.augmentation.transform is None
+    assert config.theta == 0.1
+
+
+@pytest.mark.parametrize(
+    ("task", "size", "smallest", "parts"),
+    [
+        ("red_nucleus", [160, 160, 128], 4, (51, 13, 16)),
+        ("dentate_nucleus", [160, 160, 128], 4, (42, 11, 14)),
+        ("spleen", [256, 256, 128], 4, (25, 7, 9)),
+        ("heart", [320, 320, 128], 4, (12, 4, 4)),
+        ("hippocampus", [56, 56, 40], 4, (166, 42, 52)),
+    ],
+)
+def test_tasks_have_the_papers_protocol(task, size, smallest, parts):
+    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
+        config = hydra.compose("train", overrides=[f"data={task}"])
+    assert config.data.size == size
+    assert config.n == smallest
+    split = config.data.split
+    assert (split.training, split.validation, split.test) == parts
+
+
+def test_quickstart_is_the_phantom_wherever_real_data_is(monkeypatch):
+    monkeypatch.setenv("FDSEG_DATA", "/real")
+    assert compose().data.root == "/real"
+    assert compose("+experiment=quickstart").data.root is None
+
+
+def test_an_empty_root_is_unset(monkeypatch):
+    monkeypatch.setenv("FDSEG_DATA", "")
+    assert configuration.resolve(compose()).data.root is None
+
+
+def test_a_phantoms_scale_shrinks_the_grid_and_real_data_keeps_it():
+    phantom = compose("data=heart", "data.root=null", "data.phantom.scale=0.25")
+    assert configuration.resolve(phantom).data.size == [80, 80, 32]
+    real = compose("data=heart", "data.root=/somewhere", "data.phantom.scale=0.25")
+    assert configuration.resolve(real).data.size == [320, 320, 128]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("n=0", "n=0: expected a whole number"),
+        ("n=2.5", "n=2.5: expected a whole number"),
+        ("seed=-1", "seed=-1: expected a whole number"),
+        ("seed=one", "seed=one: expected a whole number"),
+        ("checkpoint=newest", "checkpoint=newest: expected best or last"),
+    ],
+)
+def test_values_of_the_wrong_kind_are_refused(override, message):
+    config = compose(override)
+    with pytest.raises(FdsegError, match=message):
+        configuration.resolve(config)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["optimizer.learning_rate=1"], "optimizer.learning_rate: no such key."),
+        (["trainer.max_epoch=3"], "Did you mean trainer.max_epochs"),
+        (["+trainer.max_epochz=3"], "Did you mean trainer.max_epochs"),
+        (["+backbone.network.drpout=0"], "Did you mean backbone.network.dropout"),
+        (["+backbone.feature=9"], "Did you mean backbone.features"),
+        (["+data.split.sed=1"], "Did you mean data.split.seed"),
+        (["+thet=0.2"], "Did you mean theta"),
+        (["fusion=erly"], "fusion=erly: no such option. Did you mean fusion=early?"),
+        (["experiment=heart"], "write +experiment=…"),
+        (["theta=1.5", "fusion=early"], r"theta=1.5: expected one number in (0, 1]"),
+        (["n=999"], "n=999: the training set has"),
+        (["data.root=/nowhere"], "/nowhere/Task04_Hippocampus: no such folder"),
+        (["backbone.network._target_=fdseg.networks.Nothing"], "cannot be imported"),
+    ],
+)
+def test_a_wrong_word_ends_at_once_with_a_remedy_and_no_traceback(words, message, tmp_path):
+    phantom = ["data.root=null", "data.phantom.subjects=6", f"runs={tmp_path}"]
+    ended = command(*[w for w in phantom if w.split("=")[0] not in str(words)], *words)
+    assert ended.returncode == 2
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def science(*overrides):
+    return configuration.science(configuration.resolve(compose("data.root=null", *overrides)))
+
+
+@pytest.mark.parametrize(
+    "same",
+    ["runs=/elsewhere", "data.cache=/elsewhere", "loader.workers=2", "loader.in_ram=false",
+     "logger=all", "trainer.accelerator=cpu", "trainer.devices=2"],
+)  # fmt: skip
+def test_places_devices_and_views_do_not_make_another_run(same):
+    assert science(same) == science()
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["n=5", "seed=1", "fusion=early", "backbone=segresnet", "backbone.features=16", "loss=dice_ce",
+     "optimizer.lr=0.01", "trainer.max_epochs=2", "trainer.precision=bf16-mixed",
+     "loader.batch_size=2", "augmentation=standard", "checkpoint=last", "data=heart",
+     "data.size=[48,48,40]", "data.split.by=file", "data.exclude=[a]", "data.phantom.seed=1",
+     "scores.definition=max_of_directed", "trainer.check_val_every_n_epoch=5"],
+)  # fmt: skip
+def test_whatever_changes_numbers_makes_another_run(other):
+    assert science(other) != science()
+
+
+def test_theta_and_split_count_only_where_something_is_split():
+    assert science("theta=0.3") == science() == science("split=as_released")
+    early = science("fusion=early")
+    assert science("fusion=early", "theta=0.3") != early
+    assert science("fusion=early", "split=as_released") != early
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"]])
+def test_help_answers_without_loading_torch(words):
+    code = (
+        "import sys, runpy; sys.argv = ['fdseg.train', *%r]\n"
+        "try: runpy.run_module('fdseg.train', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "print('torch' in sys.modules, file=sys.stderr)" % (words,)
+    )
+    start = time.perf_counter()
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ended.stderr.strip().endswith("False")
+    assert "max_epochs" in ended.stdout
+    assert time.perf_counter() - start < 10  # the benchmark holds the real limit
