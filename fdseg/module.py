@@ -19,7 +19,7 @@ class SegmentationModule(L.LightningModule):
         loss: of logits and binary targets of the same shape.
         optimizer: makes an optimiser of parameters.
         structures: number of structures.
-        seed: of the run; every epoch draws its randomness from it and the epoch alone, so that a
+        seed: of the run; every step draws its randomness from it and the step alone, so that a
             resumed run goes on as if it had never stopped.
     """
 
@@ -50,9 +50,9 @@ class SegmentationModule(L.LightningModule):
         if self.trainer.strategy.root_device.type == "cpu":
             self.network.to(memory_format=torch.channels_last_3d)
 
-    def on_train_epoch_start(self) -> None:
-        """Start the epoch's random numbers."""
-        torch.manual_seed(derived_seed(self.seed, self.current_epoch, self.global_rank))
+    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Start the step's random numbers."""
+        torch.manual_seed(derived_seed(self.seed, self.global_step, self.global_rank))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The loss of a batch."""

@@ -247,6 +247,8 @@ def _log(
 
             for rank, path in pictures.items():
                 logger.experiment.add_image(f"overlays/{rank}", imread(path), dataformats="HWC")
+        if hasattr(logger.experiment, "finish"):
+            logger.experiment.finish()  # else the next run of a sweep would go on with this one
         logger.finalize("success")
 
 

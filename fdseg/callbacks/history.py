@@ -25,13 +25,14 @@ class History(L.Callback):
         self.rows: list[dict[str, Any]] = []
         self._start = 0.0
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
         self._start = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Add a row; validation, where this epoch had one, has run by now."""
         metrics = trainer.callback_metrics
+        start, self._start = self._start, time.perf_counter()
         validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         dice = metrics.get("validation/dice") if validated else None
         self.rows.append(
@@ -41,7 +42,7 @@ class History(L.Callback):
                 "train_loss": float(metrics["train/loss"]),
                 "validation_dice": None if dice is None else float(dice),
                 "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
-                "seconds": round(time.perf_counter() - self._start, 4),
+                "seconds": round(self._start - start, 4),
             }
         )
         if trainer.is_global_zero:

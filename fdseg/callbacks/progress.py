@@ -19,7 +19,7 @@ class RunProgress(ProgressBar):
         super().__init__()
         self._enabled = True
         self._bar: tqdm | None = None
-        self._epoch_start = 0.0
+        self._start = 0.0
 
     def disable(self) -> None:
         """Called on all processes but the first."""
@@ -38,10 +38,7 @@ class RunProgress(ProgressBar):
         self._bar = self._make("Training", int(trainer.estimated_stepping_batches), "step")
         self._bar.update(trainer.global_step)
         self._bar.start_t, self._bar.initial = time.time(), trainer.global_step
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Time the first epoch."""
-        self._epoch_start = time.perf_counter()
+        self._start = time.perf_counter()
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """One step on."""
@@ -60,7 +57,7 @@ class RunProgress(ProgressBar):
         }
         self._bar.set_postfix({k: f"{v:.3f}" for k, v in values.items()}, refresh=False)
         if self._bar.n - self._bar.initial <= trainer.num_training_batches and self._enabled:
-            self.print(_estimate(trainer, time.perf_counter() - self._epoch_start))
+            self.print(_estimate(trainer, time.perf_counter() - self._start))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Close the bar."""

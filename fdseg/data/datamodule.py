@@ -84,8 +84,8 @@ class EpochSampler(Sampler):
     Yields pairs ``(index, epoch)``, by which the augmentation is drawn in any worker.
     """
 
-    def __init__(self, length: int, seed: int) -> None:
-        self.length, self.seed, self.epoch = length, seed, 0
+    def __init__(self, length: int, seed: int, epoch: int = 0) -> None:
+        self.length, self.seed, self.epoch = length, seed, epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before every epoch."""
@@ -155,7 +155,9 @@ class SegmentationData(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Training cases in the order of the seed and epoch."""
-        sampler = EpochSampler(len(self.training), self.seed)
+        # Lightning makes the first iterator before it tells the epoch; a resumed run has one.
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        sampler = EpochSampler(len(self.training), self.seed, epoch)
         return self._loader(self.training, batch_size=self.batch_size, sampler=sampler)
 
     def val_dataloader(self) -> DataLoader:

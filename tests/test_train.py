@@ -1,0 +1,209 @@
+"""The main job from beginning to end, on a small phantom cohort."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import hydra
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+
+from fdseg import config as configuration
+from fdseg import metrics, runs, train
+
+SMALL = [
+    "data=hippocampus", "data.root=null", "data.phantom.subjects=8", "n=2",
+    "data.split.training=6", "data.split.validation=2", "data.split.test=4",
+    "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=1", "trainer.accelerator=cpu",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """Prepared cases, made once for this file."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def run(cohort, where, *overrides):
+    words = [*SMALL, f"data.cache={cohort}", f"runs={where}", *overrides]
+    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
+        config = hydra.compose("train", overrides=words)
+    train.run(config)
+    return Path(config.folder)
+
+
+@pytest.fixture(scope="module")
+def folder(cohort, tmp_path_factory):
+    """A finished run with early fusion and all loggers."""
+    return run(cohort, tmp_path_factory.mktemp("runs"), "fusion=early", "logger=all")
+
+
+def table(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_what_is_needed_later(folder):
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert names >= {
+        "config.yaml", "history.csv", "cases.csv", "result.json", "manifest.json", "split.json",
+        "checkpoints/best.ckpt", "checkpoints/last.ckpt",
+        "overlays/best.png", "overlays/median.png", "overlays/worst.png",
+    }  # fmt: skip
+
+
+def test_the_history_has_a_row_per_epoch(folder):
+    rows = table(folder / "history.csv")
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
+    assert [int(row["step"]) for row in rows] == [2, 4, 6]
+    assert all(0 < float(row["train_loss"]) < 1.01 for row in rows)
+    assert all(0 <= float(row["validation_dice"]) <= 1 for row in rows)
+
+
+def test_scores_are_those_of_the_kept_predictions_in_native_geometry(folder, cohort):
+    rows = table(folder / "cases.csv")
+    assert len(rows) == 4 * 2
+    root = next(cohort.glob("phantom/*/Task04_Hippocampus"))
+    for row in rows:
+        prediction = nib.load(folder / "predictions" / f"{row['case']}.nii.gz")
+        label = nib.load(root / "labelsTr" / f"{row['case']}.nii.gz")
+        assert prediction.shape == label.shape
+        assert np.array_equal(prediction.affine, label.affine)
+        value = {"anterior": 1, "posterior": 2}[row["structure"]]
+        masks = [np.asarray(image.dataobj) == value for image in (prediction, label)]
+        spacing = label.header.get_zooms()
+        assert float(row["dice"]) == metrics.dice(*masks)
+        assert float(row["hd95_mm"]) == pytest.approx(metrics.hd95(*masks, spacing), rel=1e-6)
+
+
+def test_the_result_summarises_the_cases(folder):
+    result = json.loads((folder / "result.json").read_text())
+    cases = {}
+    for row in table(folder / "cases.csv"):
+        cases.setdefault(row["case"], []).append(float(row["dice"]))
+    means = [np.mean(dice) for dice in cases.values()]
+    assert result["test"]["dice"]["mean"] == pytest.approx(np.mean(means))
+    assert result["test"]["dice"]["sem"] == pytest.approx(np.std(means, ddof=1) / 2)
+    best = max(float(row["validation_dice"]) for row in table(folder / "history.csv"))
+    assert result["validation"]["dice"] == pytest.approx(best)
+
+
+def test_a_phantoms_result_never_looks_real(folder):
+    assert json.loads((folder / "result.json").read_text())["phantom"] is True
+    assert json.loads((folder / "manifest.json").read_text())["phantom"]["subjects"] == 8
+    assert "hippocampus-phantom" in folder.parts
+
+
+def test_overlays_are_pictures_with_something_in_them(folder):
+    for path in (folder / "overlays").glob("*.png"):
+        pixels = imread(path)
+        assert min(pixels.shape[:2]) > 500
+        assert pixels[..., :3].std() > 0.1
+
+
+def test_checkpoints_hold_tensors_and_plain_values_only(folder):
+    for path in (folder / "checkpoints").glob("*.ckpt"):
+        assert "state_dict" in torch.load(path, weights_only=True)
+
+
+def test_tensorboard_has_the_scalars_and_the_pictures(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    assert len(events.Scalars("train/loss")) == 3
+    dice = json.loads((folder / "result.json").read_text())["test"]["dice"]["mean"]
+    assert events.Scalars("test/dice")[-1].value == pytest.approx(dice)
+    assert set(events.Tags()["images"]) == {f"overlays/{k}" for k in ("best", "median", "worst")}
+
+
+def test_wandb_keeps_the_run_offline_with_what_a_dashboard_groups_by(folder):
+    kept = next((folder / "wandb").glob("offline-run-*"))
+    raw = next(kept.glob("*.wandb")).read_bytes()
+    for text in (b"hippocampus-n2", b"early", b"validation/dice", b"test/dice"):
+        assert text in raw
+    media = [path.name for path in (kept / "files" / "media").rglob("*.*")]
+    assert sum(name.endswith(".png") for name in media) == 3
+    assert sum(name.endswith(".table.json") for name in media) == 1
+
+
+def test_a_finished_run_prints_its_result_and_trains_nothing(folder, cohort, capsys):
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    again = run(cohort, folder.parents[4], "fusion=early", "logger=csv")
+    assert again == folder
+    assert "4 test subjects" in capsys.readouterr().out
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_fusions_get_the_same_draw_and_split(folder, cohort):
+    other = run(cohort, folder.parents[4], "fusion=none", "checkpoint=last")
+    manifests = [json.loads((f / "manifest.json").read_text()) for f in (folder, other)]
+    assert manifests[0]["drawn"] == manifests[1]["drawn"]
+    assert (folder / "split.json").read_text() == (other / "split.json").read_text()
+
+
+def killed_after_first_checkpoint(words):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fdseg.train", *words],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    where = Path(next(w for w in words if w.startswith("runs=")).removeprefix("runs="))
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        histories = list(where.rglob("history.csv"))
+        if list(where.rglob("last.ckpt")) and len(histories[0].read_text().splitlines()) >= 3:
+            break
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_killed_run_resumes_and_ends_as_if_it_had_never_stopped(cohort, tmp_path):
+    longer = ["trainer.max_epochs=8", "fusion=late"]
+    whole = run(cohort, tmp_path / "whole", *longer)
+    words = [*SMALL, *longer, f"data.cache={cohort}", f"runs={tmp_path / 'killed'}"]
+    killed_after_first_checkpoint(words)
+    assert not list((tmp_path / "killed").rglob("result.json"))
+    resumed = run(cohort, tmp_path / "killed", *longer)
+
+    def numbers(folder):
+        return [{k: v for k, v in r.items() if k != "seconds"} for r in table(folder / "history.csv")]
+
+    assert numbers(resumed) == numbers(whole)
+    assert (resumed / "cases.csv").read_text() == (whole / "cases.csv").read_text()
+    weights = [torch.load(f / "checkpoints/last.ckpt", weights_only=True) for f in (resumed, whole)]
+    for name, value in weights[0]["state_dict"].items():
+        assert torch.equal(value, weights[1]["state_dict"][name]), name
+
+
+def test_the_first_words_and_last_words_of_a_run(cohort, tmp_path, capsys):
+    run(cohort, tmp_path)
+    printed = capsys.readouterr()
+    assert printed.out.startswith("*" * 78 + "\n* PHANTOM COHORT")
+    assert "First epoch:" in printed.out
+    assert "PHANTOM hippocampus, unet, fusion none, n=2, seed 0: 4 test subjects" in printed.out
+    assert "anterior" in printed.out
+    assert "posterior" in printed.out
+
+
+@pytest.mark.data
+def test_the_real_hippocampus_is_read_split_and_prepared(tmp_path):
+    if not os.environ.get("FDSEG_DATA"):
+        pytest.skip("FDSEG_DATA is unset")
+    folder = run(tmp_path / "cache", tmp_path, f"data.root={os.environ['FDSEG_DATA']}",
+                 "data.split.training=166", "data.split.validation=42", "data.split.test=52",
+                 "+trainer.limit_val_batches=1", "+trainer.limit_test_batches=3",
+                 "trainer.max_epochs=1")  # fmt: skip
+    parts = json.loads((folder / "split.json").read_text())
+    assert [len(parts[p]) for p in ("training", "validation", "test")] == [166, 42, 52]
+    assert "hippocampus-phantom" not in folder.parts
+    assert len(table(folder / "cases.csv")) == 6
