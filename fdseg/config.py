@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +15,7 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fdseg.errors import FdsegError
@@ -49,10 +49,10 @@ OPERATIONAL = frozenset(
 )
 
 
-def _padded(size: Sequence[int], multiple_of: int, minimum: int) -> list[int]:
+def _padded(size: Sequence[int], multiple_of: int, minimum: int) -> ListConfig:
     from fdseg.networks.disentangled import padded_length
 
-    return [padded_length(n, multiple_of, minimum) for n in size]
+    return ListConfig([padded_length(n, multiple_of, minimum) for n in size])
 
 
 OmegaConf.register_new_resolver("padded", _padded, replace=True)
@@ -107,6 +107,8 @@ def resolve(config: DictConfig) -> DictConfig:
     if not config.data.root:
         config.data.root = None
         config.data.size = scaled_size(config.data.size, config.data.phantom.scale)
+    if config.fusion.name == "none":
+        config.network.split = None
     for key in ("n", "seed"):
         value = config[key]
         if not isinstance(value, int) or isinstance(value, bool) or value < (key == "n"):
@@ -129,7 +131,7 @@ def science(config: DictConfig) -> dict[str, Any]:
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
     if values["fusion"]["name"] == "none":
-        values["theta"] = values["split"] = values["network"]["split"] = None
+        values["theta"] = values["split"] = None
     if values["data"]["root"] is not None:
         values["data"]["phantom"] = None
     for key in OPERATIONAL:

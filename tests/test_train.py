@@ -1,7 +1,6 @@
 """The main job from beginning to end, on a small phantom cohort."""
 
 import csv
-import io
 import json
 import os
 import signal
@@ -18,7 +17,7 @@ import torch
 from matplotlib.image import imread
 
 from fdseg import config as configuration
-from fdseg import metrics, runs, train
+from fdseg import metrics, train
 
 SMALL = [
     "data=hippocampus", "data.root=null", "data.phantom.subjects=8", "n=2",
@@ -176,7 +175,9 @@ def test_a_killed_run_resumes_and_ends_as_if_it_had_never_stopped(cohort, tmp_pa
     resumed = run(cohort, tmp_path / "killed", *longer)
 
     def numbers(folder):
-        return [{k: v for k, v in r.items() if k != "seconds"} for r in table(folder / "history.csv")]
+        return [
+            {k: v for k, v in r.items() if k != "seconds"} for r in table(folder / "history.csv")
+        ]
 
     assert numbers(resumed) == numbers(whole)
     assert (resumed / "cases.csv").read_text() == (whole / "cases.csv").read_text()

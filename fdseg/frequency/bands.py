@@ -32,15 +32,17 @@ def band_size(size: int, theta: float) -> int:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # a cached matrix must also serve training
 def down_matrix(size: int, theta: float) -> Tensor:
     """The matrix ``down[m, N]`` (float64): band-limit an axis, then sample it at m points."""
     m, k = band_size(size, theta), cutoff(size, theta)
-    j = torch.arange(m, dtype=torch.float64)[:, None] / m
-    n = torch.arange(size, dtype=torch.float64)[None, :] / size
     if m == size:
-        return torch.eye(size, dtype=torch.float64)
+        return torch.eye(size, dtype=torch.float64, device="cpu")
+    j = torch.arange(m, dtype=torch.float64, device="cpu")[:, None] / m
+    n = torch.arange(size, dtype=torch.float64, device="cpu")[None, :] / size
     phase = 2 * torch.pi * (j - n)
-    return (1 + 2 * sum(torch.cos(f * phase) for f in range(1, k + 1))) / size
+    waves = (2 * torch.cos(f * phase) for f in range(1, k + 1))
+    return sum(waves, start=torch.ones_like(phase)) / size
 
 
 def up_matrix(size: int, theta: float) -> Tensor:
@@ -58,7 +60,7 @@ def axis_thetas(theta: float | Sequence[float]) -> tuple[float, float, float]:
     Raises:
         FdsegError: θ is not one or three numbers in (0, 1].
     """
-    values = (theta, theta, 1.0) if isinstance(theta, (int, float)) else tuple(theta)
+    values = tuple(theta) if isinstance(theta, Sequence) else (theta, theta, 1.0)
     if len(values) != 3 or not all(
         isinstance(t, (int, float)) and not isinstance(t, bool) and 0 < t <= 1 for t in values
     ):
@@ -72,7 +74,7 @@ def axis_thetas(theta: float | Sequence[float]) -> tuple[float, float, float]:
 def warn_if_only_mean(sizes: Sequence[int], thetas: Sequence[float]) -> None:
     """Warn where a band is so narrow that it keeps the mean of an axis and nothing else."""
     for axis, size, theta in zip("xyz", sizes, thetas, strict=True):
-        if cutoff(size, theta) == 0:
+        if cutoff(size, theta) == 0 and size > 1:
             warnings.warn(
                 f"theta={theta:g} leaves only the mean along {axis} ({size} voxels): the low band "
                 f"has no structure there. The smallest θ that keeps one cycle is {2 / size:.4g}.",

@@ -43,7 +43,7 @@ class BoxSplit(nn.Module):
         is the rest on the full grid: ``low`` interpolated, plus ``high``, is ``x``.
         """
         self._fit(x.shape[2:], x.device)
-        with torch.autocast(x.device.type, enabled=False):
+        with _without_autocast(x):
             order = _memory_order(x)
             x = x.permute(order)
             low = self._down(x, order)
@@ -54,7 +54,7 @@ class BoxSplit(nn.Module):
     def fuse(self, high: Tensor, low: Tensor) -> Tensor:
         """Replace the low band of ``high[b, c, X, Y, Z]`` by ``low[b, c, mx, my, mz]``."""
         self._fit(high.shape[2:], high.device)
-        with torch.autocast(high.device.type, enabled=False):
+        with _without_autocast(high):
             order = _memory_order(high)
             high, low = high.permute(order), low.permute(order)
             fused = self._add_up(high, low - self._down(high, order), order)
@@ -73,10 +73,11 @@ class BoxSplit(nn.Module):
         warn_if_only_mean(self._size, self.thetas)
         bands = list(enumerate(zip(self._size, self.thetas, strict=True)))
         self._axes = [axis for axis, (n, theta) in bands if band_size(n, theta) < n]
-        for axis, (n, theta) in bands:
-            for name, matrix in (("down", down_matrix), ("up", up_matrix)):
-                value = matrix(n, theta).to(device, torch.float32) if axis in self._axes else None
-                self.register_buffer(f"{name}{axis}", value, persistent=False)
+        with torch.inference_mode(False):  # a size first met in validation may be trained on later
+            for axis, (n, theta) in bands:
+                for name, make in (("down", down_matrix), ("up", up_matrix)):
+                    value = make(n, theta).to(device, torch.float32) if axis in self._axes else None
+                    self.register_buffer(f"{name}{axis}", value, persistent=False)
 
     def _matrix(self, name: str, axis: int, dtype: torch.dtype) -> Tensor:
         buffer = getattr(self, f"{name}{axis}")
@@ -95,13 +96,18 @@ class BoxSplit(nn.Module):
     def _add_up(self, base: Tensor, small: Tensor, order: list[int]) -> Tensor:
         """``base + up small``: the last axis multiplies and adds in one pass over ``base``."""
         if not self._axes:
-            return base + small
+            return base + small.to(base.dtype)
         first, *rest = self._axes
         for axis in reversed(rest):
             matrix = self._matrix("up", axis, small.dtype)
             small = _apply(matrix, small, order.index(2 + axis))
         matrix = self._matrix("up", first, base.dtype)
         return _apply(matrix, small.to(base.dtype), order.index(2 + first), base)
+
+
+def _without_autocast(x: Tensor) -> torch.autocast:
+    """Autocast off on the device of ``x``; the meta device, where sizes are tried, has none."""
+    return torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)
 
 
 def _memory_order(x: Tensor) -> list[int]:

@@ -1,6 +1,7 @@
 """Stem, frequency fusion and head around any backbone."""
 
 import copy
+import warnings
 from collections.abc import Sequence
 from typing import Literal
 
@@ -105,6 +106,7 @@ def require_size(network: nn.Module, size: Sequence[int], channels: int = 1) -> 
     Raises:
         FdsegError: the network fails or changes the grid; names the nearest grids that work.
     """
+    network = copy.deepcopy(network).to("meta").train()
     problem = _try(network, size, channels)
     if problem is None:
         return
@@ -127,11 +129,10 @@ def require_size(network: nn.Module, size: Sequence[int], channels: int = 1) -> 
 
 def _try(network: nn.Module, size: Sequence[int], channels: int) -> str | None:
     """What goes wrong with a training step on this grid, if anything."""
-    network = copy.deepcopy(network).to("meta").train()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):
             shape = network(torch.empty(1, channels, *size, device="meta")).shape
-    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+    except (RuntimeError, ValueError, AssertionError, IndexError, FdsegError) as error:
         return str(error).strip().split("\n")[0] or type(error).__name__
     if tuple(shape[2:]) != tuple(size):
         return f"it returns {'×'.join(map(str, shape[2:]))}"
