@@ -170,10 +170,10 @@ def test_theta_and_split_count_only_where_something_is_split():
 @pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"]])
 def test_help_answers_without_loading_torch(words):
     code = (
-        "import sys, runpy; sys.argv = ['fdseg.train', *%r]\n"
+        f"import sys, runpy; sys.argv = ['fdseg.train', *{words!r}]\n"
         "try: runpy.run_module('fdseg.train', run_name='__main__')\n"
         "except SystemExit: pass\n"
-        "print('torch' in sys.modules, file=sys.stderr)" % (words,)
+        "print('torch' in sys.modules, file=sys.stderr)"
     )
     start = time.perf_counter()
     ended = subprocess.run(
