@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from tempfile import mkdtemp
+from typing import IO
+from uuid import uuid4
 
 import numpy as np
 from tqdm import tqdm
@@ -105,7 +106,7 @@ class Preparer:
             "content": digest,
             "size": list(self.preprocessing.size),
             "reshape": self.preprocessing.reshape,
-            "structures": dict(self.structures),
+            "structures": list(self.structures.items()),  # their order numbers them
             "ignore": list(self.ignore),
         }
         text = json.dumps(parameters, sort_keys=True)
@@ -122,7 +123,8 @@ class Preparer:
             self._write(prepared, *arrays)  # type: ignore[arg-type]
         except OSError as error:
             raise FdsegError(
-                f"{prepared.folder}: {prepared.case.name} cannot be cached ({error.strerror}). "
+                f"{prepared.folder}: {prepared.case.name} cannot be cached "
+                f"({error.strerror or error}). "
                 "Free some space, or choose another folder with data.cache=…; what was cached "
                 "before stays valid."
             ) from None
@@ -132,15 +134,17 @@ class Preparer:
         self, prepared: PreparedCase, image: np.ndarray, label: np.ndarray, geometry: Geometry
     ) -> None:
         """Fill a folder under a temporary name and rename it: it is in the cache whole or not."""
-        partial = Path(mkdtemp(prefix=".partial-", dir=self.folder))
+        partial = self.folder / f".partial-{uuid4().hex}"
+        text = json.dumps({"case": prepared.case.name, "geometry": geometry.to_dict()})
         try:
+            partial.mkdir()
             for name, array in (("image", image), ("label", label)):
                 with (partial / f"{name}.npy").open("wb") as file:
                     np.save(file, array)
-                    file.flush()
-                    os.fsync(file.fileno())
-            text = json.dumps({"case": prepared.case.name, "geometry": geometry.to_dict()})
-            (partial / "case.json").write_text(text)
+                    _flush(file)
+            with (partial / "case.json").open("w", encoding="utf-8") as file:
+                file.write(text)
+                _flush(file)
             try:
                 partial.rename(prepared.folder)
             except OSError:
@@ -165,10 +169,9 @@ def verify(
     """
     leave_out = f"or leave the subject out with data.exclude=[{case.name}]."
     try:
-        heads = {path: open_volume(path) for path in (case.image, case.label)}
+        image_head, label_head = open_volume(case.image), open_volume(case.label)
     except FdsegError as error:
         raise FdsegError(f"{case.name}: {error} Mend the file {leave_out}") from None
-    image_head, label_head = heads.values()
     where = f"({_short(case.label)})"
     if image_head.shape[:3] != label_head.shape[:3]:
         raise FdsegError(
@@ -208,12 +211,18 @@ def verify(
     if absent:
         raise FdsegError(
             f"{case.name}: the label is empty: no voxel of {', '.join(absent)} {where}. "
-            f"Complete it, {leave_out}"
+            f"Complete it, set data.unlabelled=leave_out, {leave_out}"
         )
     numbered = np.zeros(label.shape, np.uint8)
     for number, value in enumerate(structures.values(), start=1):
         numbered[label == value] = number
     return image, numbered
+
+
+def _flush(file: IO) -> None:
+    """To the disk before the folder gets its name: a lost power supply leaves no empty file."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _short(path: Path) -> str:

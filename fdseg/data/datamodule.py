@@ -75,7 +75,8 @@ class CaseDataset(Dataset):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(self.seed, epoch, index))
             subject = self.augmentation(subject)  # type: ignore[misc]
-        return subject.image.data.float(), subject.label.data[0]
+        # TorchIO resamples labels as float32, though by nearest neighbour.
+        return subject.image.data.float(), subject.label.data[0].to(label.dtype)
 
 
 class EpochSampler(Sampler):

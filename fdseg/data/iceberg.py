@@ -1,6 +1,8 @@
 """Cohorts in BIDS layout with a group column, such as ICEBERG's susceptibility maps."""
 
 import csv
+import re
+from collections.abc import Collection
 from pathlib import Path
 
 from fdseg.data.cases import Case, Cohort, raise_all, require_folder, require_unique
@@ -30,15 +32,22 @@ class BIDSCohort:
     ) -> None:
         if unlabelled not in ("error", "leave_out"):
             raise FdsegError(f"data.cohort.unlabelled={unlabelled}: expected error or leave_out.")
+        for kind, pattern in (("image", image), ("label", label)):
+            fields = set(re.findall(r"{(.*?)}", pattern))
+            if fields != {"participant"} or Path(pattern).is_absolute():
+                raise FdsegError(
+                    f"data.cohort.{kind}={pattern}: expected a path below {folder} in which "
+                    "{participant} stands for the identifier, and * for anything."
+                )
         self.folder, self.image, self.label = folder, image, label
         self.group, self.unlabelled = group, unlabelled
 
-    def __call__(self, root: Path) -> Cohort:
-        """Find the participants below ``root``.
+    def __call__(self, root: Path, exclude: Collection[str] = ()) -> Cohort:
+        """Find the participants below ``root``, but for those to ``exclude``.
 
         Raises:
             FdsegError: ``participants.tsv`` is missing, lacks a column or names a participant
-                twice, or a pattern fits no file or several.
+                twice or wrongly, or a pattern fits no file or several.
         """
         folder = require_folder(root, self.folder)
         table = folder / "participants.tsv"
@@ -47,6 +56,9 @@ class BIDSCohort:
         cases, left_out, problems = [], {}, []
         for row in rows:
             name = row["participant_id"]
+            if name in exclude:
+                left_out[name] = "data.exclude"
+                continue
             images, labels = (_matches(folder, p, name) for p in (self.image, self.label))
             if len(images) == 1 and not labels and self.unlabelled == "leave_out":
                 left_out[name] = "no label file"
@@ -70,11 +82,21 @@ class BIDSCohort:
             ) from None
         except (UnicodeDecodeError, csv.Error) as error:
             raise FdsegError(f"{table}: not a tab-separated UTF-8 table ({error}).") from None
-        for column in filter(None, ("participant_id", self.group)):
-            if column not in columns:
+        if "participant_id" not in columns:
+            raise FdsegError(
+                f"{table}: no column participant_id, only {', '.join(columns) or 'an empty file'}. "
+                "BIDS has it first; columns are separated by tabs."
+            )
+        if self.group and self.group not in columns:
+            raise FdsegError(
+                f"{table}: no column {self.group}, only {', '.join(columns)}. Name the column of "
+                "the groups in data.cohort.group, or set it to null."
+            )
+        for line, row in enumerate(rows, start=2):
+            if not re.fullmatch(r"\w[\w.+-]*", row["participant_id"] or ""):
                 raise FdsegError(
-                    f"{table}: no column {column}, only {', '.join(columns)}. Name the column of "
-                    "the groups in data.cohort.group, or set it to null."
+                    f"{table}: line {line} has the participant_id {row['participant_id']!r}, which "
+                    "cannot be part of a file's name. Correct it."
                 )
         return rows
 

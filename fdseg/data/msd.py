@@ -2,7 +2,8 @@
 
 import json
 import re
-from pathlib import Path
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
 
 from fdseg.data.cases import Case, Cohort, raise_all, require_folder, require_unique
 from fdseg.errors import FdsegError
@@ -19,11 +20,17 @@ class MSDCohort:
     """
 
     def __init__(self, folder: str, participant: str | None = None) -> None:
+        try:
+            re.compile(participant or "")
+        except re.error as error:
+            raise FdsegError(
+                f"data.cohort.participant={participant}: not a regular expression ({error})."
+            ) from None
         self.folder = folder
         self.participant = participant
 
-    def __call__(self, root: Path) -> Cohort:
-        """Find the labelled cases below ``root``.
+    def __call__(self, root: Path, exclude: Collection[str] = ()) -> Cohort:
+        """Find the labelled cases below ``root``, but for those to ``exclude``.
 
         Raises:
             FdsegError: ``dataset.json`` is missing or malformed, a subject stands in it twice, or
@@ -32,7 +39,7 @@ class MSDCohort:
         folder = require_folder(root, self.folder)
         listing = folder / "dataset.json"
         try:
-            entries = json.loads(listing.read_text())["training"]
+            entries = json.loads(listing.read_text(encoding="utf-8-sig"))["training"]
             paths = [(_inside(folder, e["image"]), _inside(folder, e["label"])) for e in entries]
         except FileNotFoundError:
             raise FdsegError(
@@ -44,8 +51,9 @@ class MSDCohort:
                 f"{listing}: not a listing of the MSD ({type(error).__name__}: {error}). Its "
                 '"training" is a list of {"image": …, "label": …}.'
             ) from None
-        cases = [self._case(image, label) for image, label in paths]
-        require_unique((case.name for case in cases), listing)
+        require_unique((_name(image) for image, _ in paths), listing)
+        left_out = {_name(i): "data.exclude" for i, _ in paths if _name(i) in exclude}
+        cases = [self._case(image, label) for image, label in paths if _name(image) not in left_out]
         missing = [
             f"{case.name}: missing {kind} ({path.relative_to(folder)}). Restore the file or leave "
             f"the subject out with data.exclude=[{case.name}]."
@@ -54,10 +62,10 @@ class MSDCohort:
             if not path.is_file()
         ]
         raise_all(missing, f"{folder}: {len(missing)} files are missing")
-        return Cohort(folder, tuple(cases))
+        return Cohort(folder, tuple(cases), left_out)
 
     def _case(self, image: Path, label: Path) -> Case:
-        name = re.sub(r"\.nii(\.gz)?$", "", image.name)
+        name = _name(image)
         return Case(name, image, label, self._participant(name))
 
     def _participant(self, name: str) -> str:
@@ -69,7 +77,7 @@ class MSDCohort:
                 return f"pair{(int(number[1]) + 1) // 2}"
         else:
             match = re.search(self.participant, name)
-            if match and match.groups():
+            if match and match.groups() and match[1]:
                 return match[1]
         raise FdsegError(
             f"{name}: data.cohort.participant={self.participant} finds no participant in this "
@@ -78,8 +86,12 @@ class MSDCohort:
         )
 
 
+def _name(image: Path) -> str:
+    return re.sub(r"\.nii(\.gz)?$", "", image.name)
+
+
 def _inside(folder: Path, entry: str) -> Path:
-    path = folder / entry
-    if not path.resolve().is_relative_to(folder.resolve()):
+    # By its words, not resolved: links to files kept elsewhere are the user's own.
+    if PurePosixPath(entry).is_absolute() or ".." in PurePosixPath(entry).parts:
         raise FdsegError(f"{folder}/dataset.json: the entry {entry} leaves the folder. Remove it.")
-    return path
+    return folder / entry

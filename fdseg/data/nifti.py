@@ -1,6 +1,7 @@
 """Reading NIfTI files that may be broken, and writing label maps in the geometry of a volume."""
 
 import gzip
+import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,11 @@ from nibabel.spatialimages import HeaderDataError
 from fdseg.errors import FdsegError
 
 MAX_AXIS = 4096  # voxels; larger than any scanner's volume, small enough to refuse a forged header
-_BROKEN = (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, ValueError, KeyError)
+_EXPANSION = {".nii": 1, ".gz": 1032}  # bytes a byte of the file can stand for (zlib's manual)
+_BROKEN = (
+    *(ImageFileError, HeaderDataError, EOFError, OSError, zlib.error),
+    *(ValueError, KeyError, TypeError, OverflowError),  # nibabel's, of headers that make no sense
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,10 @@ def open_volume(path: Path) -> nib.Nifti1Image:
                 if file.read(2) != b"\x1f\x8b":
                     raise ImageFileError("not gzip-compressed, although its name ends in .gz")
         image = nib.load(path)
+        if not isinstance(image, nib.Nifti1Image):
+            raise ImageFileError(f"{type(image).__name__} instead; convert it to .nii.gz")
         shape, affine = image.shape, image.affine
+        dtype, spacing = image.get_data_dtype(), _stored_spacing(image)
     except FileNotFoundError:
         raise FdsegError(f"{path}: no such file.") from None
     except _BROKEN as error:
@@ -60,8 +68,18 @@ def open_volume(path: Path) -> nib.Nifti1Image:
         )
     if min(shape) < 1 or max(shape) > MAX_AXIS:
         raise FdsegError(f"{path}: impossible shape {_times(shape)} in the header.")
-    if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    most = path.stat().st_size * _EXPANSION.get(path.suffix, math.inf)
+    if math.prod(shape) * dtype.itemsize > most:
+        raise FdsegError(
+            f"{path}: cut off or corrupt (too small for the {_times(shape)} voxels of its header). "
+            "Copy the file again."
+        )
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise FdsegError(f"{path}: the affine in the header is singular or not finite.")
+    if not spacing.all() and not image.header["sform_code"]:
+        raise FdsegError(f"{path}: the spacing in the header is 0, so nothing is known in mm.")
+    if dtype.kind not in "iuf":
+        raise FdsegError(f"{path}: voxels are {_kind(dtype)} where one real number is expected.")
     return image
 
 
@@ -106,16 +124,28 @@ def write_label(path: Path, data: np.ndarray, like: Path) -> None:
 
     The file appears whole or not at all.
     """
-    header = open_volume(like).header
-    image = nib.Nifti1Image(data.astype(np.uint8), None, header)
+    source = open_volume(like)
+    image = type(source)(data.astype(np.uint8), None, source.header)
     image.header.set_data_dtype(np.uint8)
     image.header["scl_slope"], image.header["scl_inter"] = 1, 0
     image.header["cal_min"] = image.header["cal_max"] = 0
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    with gzip.GzipFile(partial, "wb", compresslevel=4, mtime=0) as file:
-        file.write(image.to_bytes())
-    partial.replace(path)
+    try:
+        partial.write_bytes(gzip.compress(image.to_bytes(), compresslevel=4, mtime=0))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _stored_spacing(image: nib.Nifti1Image) -> np.ndarray:
+    """The spacing as the file has it; nibabel's own header makes 1 mm of a 0."""
+    with image.file_map["image"].get_prepare_fileobj("rb") as file:
+        return image.header_class.from_fileobj(file, check=False)["pixdim"][1:4]
+
+
+def _kind(dtype: np.dtype) -> str:
+    return "colours" if dtype.names else f"{dtype}"
 
 
 def _times(shape: tuple[int, ...]) -> str:

@@ -93,7 +93,8 @@ class Preprocessing:
         subject = tio.Subject(items)
         subject = tio.RescaleIntensity(out_min_max=(0, 1))(tio.ToCanonical()(subject))
         subject = self._reshape(subject.image.affine, geometry)(subject)
-        arrays = [subject[key].data[0].contiguous().numpy() for key in items]
+        images = subject.get_images_dict(intensity_only=False)
+        arrays = [images[key].data[0].contiguous().numpy() for key in items]
         return arrays[0], arrays[1] if label is not None else None, geometry
 
     def restore(

@@ -45,25 +45,31 @@ def read_split(path: Path, cases: Sequence[Case], by: str = "participant") -> Sp
         FdsegError: the file is missing or malformed, names an unknown subject or one twice, leaves
             a part empty, or (unless ``by`` is ``file``) puts one person into two parts.
     """
+    _require_known(by)
     try:
-        parts = {part: tuple(json.loads(path.read_text())[part]) for part in PARTS}
-    except FileNotFoundError:
-        raise FdsegError(f"data.split.file={path}: no such file.") from None
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        parts = {part: _names(content[part]) for part in PARTS}
+    except OSError as error:
+        raise FdsegError(
+            f"data.split.file={path}: {error.strerror}. Give a JSON file with the lists training, "
+            "validation and test, or null for the task's own split."
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise FdsegError(
             f"{path}: not a split ({type(error).__name__}: {error}). It is JSON with the lists "
             "training, validation and test of subject names."
         ) from None
     participants = {case.name: case.participant for case in cases}
-    unknown = sorted({str(n) for names in parts.values() for n in names} - participants.keys())
+    unknown = sorted({name for names in parts.values() for name in names} - participants.keys())
     if unknown:
         raise FdsegError(
-            f"{path}: {', '.join(unknown[:8])}{' …' if unknown[8:] else ''} not in the cohort. "
-            "Names are those of the image files without their ending, or BIDS participants."
+            f"{path}: {', '.join(unknown[:8])}{' …' if unknown[8:] else ''} not in the cohort, or "
+            "left out of it. Names are those of the image files without their ending, or BIDS "
+            "participants. Correct the file."
         )
     for part, names in parts.items():
         if not names:
-            raise FdsegError(f"{path}: {part} is empty.")
+            raise FdsegError(f"{path}: {part} is empty. Name at least one subject in each part.")
     try:
         split = Split(**parts)
     except FdsegError as error:
@@ -71,6 +77,17 @@ def read_split(path: Path, cases: Sequence[Case], by: str = "participant") -> Sp
     if by == "participant":
         _refuse_shared_participants(path, split, participants)
     return split
+
+
+def _names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise TypeError("a part is not a list of names")
+    return tuple(value)
+
+
+def _require_known(by: str) -> None:
+    if by not in ("participant", "file"):
+        raise FdsegError(f"data.split.by={by}: expected participant or file.")
 
 
 def _refuse_shared_participants(path: Path, split: Split, participants: dict[str, str]) -> None:
@@ -105,8 +122,7 @@ def make_split(
     Raises:
         FdsegError: the cohort is too small for three parts.
     """
-    if by not in ("participant", "file"):
-        raise FdsegError(f"data.split.by={by}: expected participant or file.")
+    _require_known(by)
     people: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
         people[case.participant if by == "participant" else case.name].append(case)
@@ -115,7 +131,9 @@ def make_split(
     taken: set[str] = set()
     parts: dict[str, set[str]] = {}
     for part, count in (("test", wanted[2]), ("validation", wanted[1])):
-        chosen = _choose([p for p in order if p not in taken], people, count)
+        left = [p for p in order if p not in taken]
+        # Where everyone has more cases than wanted, one person is better than none.
+        chosen = _choose(left, people, count) or set(left[: min(count, 1)])
         taken |= chosen
         parts[part] = {case.name for person in chosen for case in people[person]}
     rest = {case.name for person in order if person not in taken for case in people[person]}

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ class Task:
 
     Args:
         name: of the task.
-        cohort: finds the cases below a root.
+        cohort: finds the cases below a root, but for those to exclude.
         structures: name of each structure and its value in the label files.
         size: the network's grid X, Y, Z in voxels.
         reshape: how volumes come to this grid, ``crop_or_pad`` or ``resize``.
@@ -37,7 +38,7 @@ class Task:
     """
 
     name: str
-    cohort: Callable[[Path], Cohort]
+    cohort: Callable[[Path, Sequence[str]], Cohort]
     structures: dict[str, int]
     size: tuple[int, int, int]
     reshape: str
@@ -62,21 +63,20 @@ class Task:
         Raises:
             FdsegError: the cohort is missing, incomplete or ambiguous.
         """
-        cohort = self.cohort(self._root())
-        names = {case.name for case in cohort.cases} | cohort.left_out.keys()
-        unknown = [name for name in self.exclude if name not in names]
+        if self.unlabelled not in ("error", "leave_out"):
+            raise FdsegError(f"data.unlabelled={self.unlabelled}: expected error or leave_out.")
+        cohort = self.cohort(self._root(), self.exclude)
+        unknown = [name for name in self.exclude if name not in cohort.left_out]
         if unknown:
             raise FdsegError(
-                f"data.exclude names {', '.join(unknown)}, which {cohort.folder} does not hold."
+                f"data.exclude names {', '.join(unknown)}, which {cohort.folder} does not hold. "
+                "Names are those of the image files without their ending, or BIDS participants."
             )
-        left_out = {**cohort.left_out, **dict.fromkeys(self.exclude, "data.exclude")}
-        cases = [case for case in cohort.cases if case.name not in left_out]
+        left_out = dict(cohort.left_out)
         if self.unlabelled == "leave_out":
-            for case in cases:
-                absent = self._absent(case)
-                if absent:
-                    left_out[case.name] = f"no voxel of {', '.join(absent)}"
-        return Cohort(cohort.folder, tuple(c for c in cases if c.name not in left_out), left_out)
+            left_out |= self._unlabelled(cohort.cases)
+        cases = tuple(case for case in cohort.cases if case.name not in left_out)
+        return Cohort(cohort.folder, cases, left_out)
 
     @cached_property
     def subjects(self) -> Split:
@@ -128,7 +128,7 @@ class Task:
 
     def _root(self) -> Path:
         if self.root is not None:
-            return Path(self.root)
+            return Path(self.root).expanduser()
         from fdseg.data.phantom import write_phantom
 
         options = dict(self.phantom or {})
@@ -144,22 +144,32 @@ class Task:
             ) from None
         return folder
 
-    def _absent(self, case: Case) -> list[str]:
+    def _unlabelled(self, cases: Sequence[Case]) -> dict[str, str]:
+        """Per case whose label lacks a structure, which it lacks."""
         facts = _Facts(Path(self.cache) / "files.json")
-        values = facts.label_values(case.label)
+        reasons = {}
+        for case in cases:
+            try:
+                values = facts.label_values(case.label)
+            except FdsegError:
+                continue  # a broken file is no reason to leave out: preparing reports all of them
+            absent = [name for name, value in self.structures.items() if value not in values]
+            if absent:
+                reasons[case.name] = f"no voxel of {', '.join(absent)}"
         facts.save()
-        return [name for name, value in self.structures.items() if value not in values]
+        return reasons
 
 
 class _Facts:
-    """What was once found out about files, as long as their size and time stay the same."""
+    """What was once found out about files, as long as their size and times stay the same."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.facts = json.loads(path.read_text())
+            facts = json.loads(path.read_text())
         except (OSError, ValueError):
-            self.facts = {}
+            facts = None
+        self.facts: dict[str, Any] = facts if isinstance(facts, dict) else {}
         self.changed = False
 
     def digest(self, path: Path) -> str:
@@ -178,15 +188,17 @@ class _Facts:
             partial.write_text(json.dumps(self.facts))
             partial.replace(self.path)
         except OSError:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
 
     def _fact(self, path: Path, name: str, find: Callable[[Path], Any]) -> Any:
         stat = path.stat()
-        state = [stat.st_size, stat.st_mtime_ns]
-        fact = self.facts.setdefault(str(path.resolve()), {"state": state})
-        if fact["state"] != state:
-            fact.clear()
-            fact["state"] = state
+        # The time of change too: copying tools restore the other one.
+        state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+        key = str(path.resolve())
+        fact = self.facts.get(key)
+        if not isinstance(fact, dict) or fact.get("state") != state:
+            fact = self.facts[key] = {"state": state}
         if name not in fact:
             fact[name] = find(path)
             self.changed = True

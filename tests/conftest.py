@@ -1,0 +1,152 @@
+"""Tiny cohorts on disk in each layout, to be read or broken, and the real ones where they are."""
+
+import csv
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from fdseg.data.cases import Case
+from fdseg.data.iceberg import BIDSCohort
+from fdseg.data.msd import MSDCohort
+from fdseg.data.task import Task
+
+SHAPE = (10, 13, 8)
+# Anisotropic, and turned by 10° about z; its first axis points to the left.
+COSINE, SINE = np.cos(np.radians(10)), np.sin(np.radians(10))
+AFFINE = np.array(
+    [
+        [-0.8 * COSINE, -1.1 * SINE, 0, 40],
+        [-0.8 * SINE, 1.1 * COSINE, 0, -25],
+        [0, 0, 1.5, 7],
+        [0, 0, 0, 1],
+    ]
+)
+
+
+@dataclass
+class Files:
+    """A cohort on disk, with the means to break it."""
+
+    root: Path
+    folder: Path
+    images: dict[str, Path] = field(default_factory=dict)
+    labels: dict[str, Path] = field(default_factory=dict)
+
+    def case(self, name: str) -> Case:
+        return Case(name, self.images[name], self.labels[name], name)
+
+    def cases(self) -> list[Case]:
+        return [self.case(name) for name in self.images]
+
+    def image(self, name: str) -> np.ndarray:
+        return nib.load(self.images[name]).get_fdata()
+
+    def label(self, name: str) -> np.ndarray:
+        return np.asarray(nib.load(self.labels[name]).dataobj)
+
+    def write_image(self, name: str, voxels: np.ndarray, affine: np.ndarray = AFFINE) -> None:
+        self._write(self.images[name], voxels, affine)
+
+    def write_label(self, name: str, voxels: np.ndarray, affine: np.ndarray = AFFINE) -> None:
+        self._write(self.labels[name], voxels, affine)
+
+    def add(self, name: str, image: Path, label: Path) -> None:
+        """A volume of noise in which two boxes, the structures 1 and 2, are brighter."""
+        rng = np.random.default_rng(len(self.images))
+        values = np.zeros(SHAPE, np.uint8)
+        values[2:5, 3:8, 2:6] = 1
+        values[5:8, 4:9, 1:5] = 2
+        self.images[name], self.labels[name] = image, label
+        self.write_image(name, (100 * values + rng.normal(50, 10, SHAPE)).astype(np.float32))
+        self.write_label(name, values)
+
+    @staticmethod
+    def _write(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(voxels, affine), path)
+
+
+@pytest.fixture
+def msd(tmp_path: Path) -> Files:
+    """Ten files of six people: four pairs, and the one side of two more."""
+    files = Files(tmp_path / "data", tmp_path / "data" / "Task99_Toy")
+    for number in (1, 2, 3, 4, 5, 6, 7, 8, 9, 12):
+        name = f"toy_{number:03}.nii.gz"
+        files.add(
+            name.removesuffix(".nii.gz"),
+            files.folder / "imagesTr" / name,
+            files.folder / "labelsTr" / name,
+        )
+    entries = [
+        {"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in files.images
+    ]
+    (files.folder / "dataset.json").write_text(json.dumps({"name": "Toy", "training": entries}))
+    return files
+
+
+@pytest.fixture
+def iceberg(tmp_path: Path) -> Files:
+    """Six participants in three groups, in BIDS layout."""
+    files = Files(tmp_path / "data", tmp_path / "data" / "ICEBERG")
+    rows = [("participant_id", "age", "group")]
+    for number, group in enumerate(("HC", "PD", "PD", "iRBD", "HC", "PD"), start=1):
+        name = f"sub-{number:02}"
+        labels = files.folder / "derivatives" / "labels"
+        files.add(
+            name,
+            files.folder / name / "anat" / f"{name}_Chimap.nii.gz",
+            labels / name / "anat" / f"{name}_dseg.nii.gz",
+        )
+        rows.append((name, "60", group))
+    with (files.folder / "participants.tsv").open("w", newline="") as file:
+        csv.writer(file, delimiter="\t", lineterminator="\n").writerows(rows)
+    return files
+
+
+@pytest.fixture
+def iceberg_cohort() -> Callable[..., BIDSCohort]:
+    """The cohort as it is configured, with some options changed."""
+
+    def make(**options: object) -> BIDSCohort:
+        patterns = {
+            "image": "{participant}/anat/{participant}_Chimap.nii.gz",
+            "label": "derivatives/labels/{participant}/anat/{participant}_dseg.nii.gz",
+        }
+        return BIDSCohort("ICEBERG", **(patterns | options))
+
+    return make
+
+
+@pytest.fixture
+def make_task(msd: Files, tmp_path: Path) -> Callable[..., Task]:
+    """A task on the tiny MSD cohort, with some options changed."""
+
+    def make(**options: object) -> Task:
+        values = {
+            "name": "toy",
+            "cohort": MSDCohort("Task99_Toy", participant="pairs"),
+            "structures": {"front": 1, "back": 2},
+            "size": (12, 14, 8),
+            "reshape": "crop_or_pad",
+            "split": {"training": 6, "validation": 2, "test": 2},
+            "cache": tmp_path / "cache",
+            "root": msd.root,
+        }
+        return Task(**(values | options))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder that holds the real cohorts."""
+    root = os.environ.get("FDSEG_DATA")
+    if not root:
+        pytest.skip("FDSEG_DATA is not set: the real cohorts are not here")
+    return Path(root)

@@ -1,0 +1,380 @@
+import errno
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from fdseg.data.cache import Preparer, verify
+from fdseg.data.preprocess import Preprocessing
+from fdseg.errors import FdsegError
+
+STRUCTURES = {"front": 1, "back": 2}
+SIZE = (12, 14, 8)
+OUTSIDE = (0, 0, 0)  # a voxel of background
+
+
+def preparer(folder, **changes):
+    options = {
+        "preprocessing": Preprocessing(SIZE, "crop_or_pad"),
+        "structures": STRUCTURES,
+        "ignore": (),
+    }
+    return Preparer(folder, **(options | changes))
+
+
+def digests(files):
+    return {name: f"content of {name}" for name in files.images}
+
+
+def cached(folder):
+    """What is in the cache, whole or not."""
+    return sorted(folder.iterdir()) if folder.exists() else []
+
+
+def assert_holds_exactly(prepared, files):
+    """Every case of the cohort is in the cache, as computed here without TorchIO."""
+    for case in prepared:
+        image, label = files.image(case.case.name), files.label(case.case.name)
+        scaled = (image - image.min()) / np.ptp(image)
+        # The first axis points to the left; 10×13×8 voxels on a grid of 12×14×8.
+        margins = ((1, 1), (1, 0), (0, 0))
+        np.testing.assert_allclose(case.image(), np.pad(scaled[::-1], margins), atol=1e-6)
+        np.testing.assert_array_equal(case.label(), np.pad(label[::-1], margins))
+        assert case.image().dtype == np.float32
+        assert case.label().dtype == np.uint8
+        np.testing.assert_array_equal(case.geometry.native(case.geometry.canonical(label)), label)
+        assert case.geometry.spacing == pytest.approx((0.8, 1.1, 1.5))
+
+
+# A case that can be trained on
+
+
+def test_a_good_case_passes_with_its_structures_numbered_from_1(msd):
+    image, label = verify(msd.case("toy_001"), {"back": 2, "front": 1})
+    np.testing.assert_allclose(image.data, msd.image("toy_001"), rtol=1e-6)
+    np.testing.assert_array_equal(label == 1, msd.label("toy_001") == 2)
+    np.testing.assert_array_equal(label == 2, msd.label("toy_001") == 1)
+    assert label.dtype == np.uint8
+
+
+def test_a_label_of_whole_floating_point_numbers_passes(msd):
+    before = verify(msd.case("toy_001"), STRUCTURES)[1]
+    msd.write_label("toy_001", msd.label("toy_001").astype(np.float32))
+    np.testing.assert_array_equal(verify(msd.case("toy_001"), STRUCTURES)[1], before)
+
+
+def test_a_fourth_axis_of_length_1_passes(msd):
+    image = msd.image("toy_001").astype(np.float32)
+    msd.write_image("toy_001", image[..., None])
+    np.testing.assert_array_equal(verify(msd.case("toy_001"), STRUCTURES)[0].data, image)
+
+
+def test_ignored_values_count_as_background(msd):
+    label = msd.label("toy_001")
+    label[OUTSIDE] = 7
+    msd.write_label("toy_001", label)
+    found = verify(msd.case("toy_001"), STRUCTURES, ignore=[7])[1]
+    assert found[OUTSIDE] == 0
+    assert verify(msd.case("toy_001"), {"front": 1}, ignore=[2, 7])[1].max() == 1
+
+
+# Cases that cannot. Each fault, what is said, and how it comes to be
+
+
+def with_voxel(voxels, value, where=OUTSIDE):
+    changed = voxels.astype(np.float32)
+    changed[where] = value
+    return changed
+
+
+def cut_off(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def other_affine(files, name):
+    affine = nib.load(files.labels[name]).affine
+    affine[0, 3] += 2
+    files.write_label(name, files.label(name), affine)
+
+
+FAULTS = {
+    "truncated image": (
+        r"imagesTr/toy_002.nii.gz: cut off or corrupt .*Mend the file",
+        lambda f, n: cut_off(f.images[n]),
+    ),
+    "truncated label": (
+        r"labelsTr/toy_002.nii.gz: (cut off|not a readable).*Mend the file",
+        lambda f, n: cut_off(f.labels[n]),
+    ),
+    "not compressed": (
+        r"imagesTr/toy_002.nii.gz: .*not gzip-compressed, although",
+        lambda f, n: f.images[n].write_bytes(nib.load(f.images[n]).to_bytes()),
+    ),
+    "not NIfTI": (
+        r"labelsTr/toy_002.nii.gz: not a readable NIfTI file",
+        lambda f, n: f.labels[n].write_bytes(b"a web page that says: not found"),
+    ),
+    "missing label": (
+        r"labelsTr/toy_002.nii.gz: no such file",
+        lambda f, n: f.labels[n].unlink(),
+    ),
+    "other shape": (
+        r"label has shape 10×13×7 but its image 10×13×8 \(labelsTr/toy_002.nii.gz\)",
+        lambda f, n: f.write_label(n, f.label(n)[..., :-1]),
+    ),
+    "other affine": (
+        r"different affines, by up to 2 \(labelsTr/toy_002.nii.gz\). Resample the label",
+        other_affine,
+    ),
+    "several volumes": (
+        r"imagesTr/toy_002.nii.gz: 4-D \(10×13×8×2\) where a 3-D volume is expected",
+        lambda f, n: f.write_image(n, np.stack([f.image(n)] * 2, -1)),
+    ),
+    "foreign value": (
+        r"label values \[3, 9\] lie outside the task \(front 1, back 2\).*data.ignore=\[3, 9\]",
+        lambda f, n: f.write_label(
+            n, with_voxel(with_voxel(f.label(n), 9), 3, (0, 0, 1)).astype(np.uint8)
+        ),
+    ),
+    "fractions": (
+        r"labelsTr/toy_002.nii.gz: label values are not whole numbers \(0.5, for example\)",
+        lambda f, n: f.write_label(n, with_voxel(f.label(n), 0.5)),
+    ),
+    "NaN": (
+        r"1 voxels are NaN or infinite \(imagesTr/toy_002.nii.gz\). Replace them",
+        lambda f, n: f.write_image(n, with_voxel(f.image(n), np.nan)),
+    ),
+    "infinite": (
+        r"1 voxels are NaN or infinite \(imagesTr/toy_002.nii.gz\). Replace them",
+        lambda f, n: f.write_image(n, with_voxel(f.image(n), -np.inf)),
+    ),
+    "constant": (
+        r"the image is constant, 3 in every voxel \(imagesTr/toy_002.nii.gz\)",
+        lambda f, n: f.write_image(n, np.full_like(f.image(n), 3)),
+    ),
+    "empty label": (
+        r"the label is empty: no voxel of front, back \(labelsTr/.*data.unlabelled=leave_out",
+        lambda f, n: f.write_label(n, np.zeros_like(f.label(n))),
+    ),
+    "a structure is missing": (
+        r"the label is empty: no voxel of back \(labelsTr/toy_002.nii.gz\)",
+        lambda f, n: f.write_label(n, np.minimum(f.label(n), 1)),
+    ),
+    "the image for a label": (
+        r"imagesTr/toy_002.nii.gz: label values are not",
+        lambda f, n: f.labels.update({n: f.images[n]}),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bad_case_is_refused_with_its_name_the_fault_and_the_remedy(msd, fault):
+    words, damage = FAULTS[fault]
+    damage(msd, "toy_002")
+    with pytest.raises(FdsegError, match=rf"(?s)^toy_002: .*{words}") as caught:
+        verify(msd.case("toy_002"), STRUCTURES)
+    assert str(caught.value).endswith("or leave the subject out with data.exclude=[toy_002].")
+
+
+def test_several_bad_cases_are_reported_at_once_and_only_good_ones_are_cached(msd, tmp_path):
+    faults = ("truncated image", "other shape", "NaN", "empty label")
+    bad = dict(zip(list(msd.images)[1:5], faults, strict=True))
+    for name, fault in bad.items():
+        FAULTS[fault][1](msd, name)
+    with pytest.raises(FdsegError, match="4 of 10 cases are unusable:") as caught:
+        preparer(tmp_path / "cache")(msd.cases(), digests(msd))
+    for name in msd.images:
+        assert (f"\n  {name}: " in str(caught.value)) == (name in bad)
+    stored = {json.loads((p / "case.json").read_text())["case"] for p in cached(tmp_path / "cache")}
+    assert stored == set(msd.images) - set(bad)
+
+
+def test_a_mended_case_is_prepared_the_next_time(msd, tmp_path):
+    good = msd.image("toy_002")
+    FAULTS["NaN"][1](msd, "toy_002")
+    prepare = preparer(tmp_path / "cache")
+    with pytest.raises(FdsegError):
+        prepare(msd.cases(), digests(msd))
+    msd.write_image("toy_002", good)
+    assert_holds_exactly(prepare(msd.cases(), digests(msd)), msd)
+
+
+# The cache
+
+
+def test_prepared_cases_hold_the_volumes_on_the_grid(msd, tmp_path):
+    prepared = preparer(tmp_path / "cache")(msd.cases(), digests(msd))
+    assert [p.case for p in prepared] == msd.cases()
+    assert_holds_exactly(prepared, msd)
+
+
+def test_what_is_in_the_cache_is_not_read_again(msd, tmp_path):
+    prepare = preparer(tmp_path / "cache")
+    first = prepare(msd.cases(), digests(msd))
+    for path in (*msd.images.values(), *msd.labels.values()):
+        path.unlink()
+    assert prepare(msd.cases(), digests(msd)) == first
+
+
+def test_the_folder_of_a_case_changes_with_all_that_it_depends_on(msd, tmp_path):
+    case, content = [msd.case("toy_001")], {"toy_001": "content"}
+    variants = [
+        preparer(tmp_path)(case, content),
+        preparer(tmp_path)(case, {"toy_001": "other content"}),
+        preparer(tmp_path, preprocessing=Preprocessing((12, 14, 9), "crop_or_pad"))(case, content),
+        preparer(tmp_path, preprocessing=Preprocessing(SIZE, "resize"))(case, content),
+        preparer(tmp_path, structures={"front": 2, "back": 1})(case, content),
+        preparer(tmp_path, structures={"back": 2, "front": 1})(case, content),
+        preparer(tmp_path, structures={"all": 1}, ignore=[2])(case, content),
+        preparer(tmp_path, ignore=[3])(case, content),
+    ]
+    assert len({prepared[0].folder for prepared in variants}) == len(variants)
+
+
+def test_the_order_of_the_structures_numbers_them(msd, tmp_path):
+    case, content = [msd.case("toy_001")], {"toy_001": "content"}
+    (one,) = preparer(tmp_path, structures={"front": 1, "back": 2})(case, content)
+    (other,) = preparer(tmp_path, structures={"back": 2, "front": 1})(case, content)
+    np.testing.assert_array_equal(one.label() == 1, other.label() == 2)
+    assert (one.label() == 1).any()
+
+
+def test_what_a_killed_process_left_behind_does_not_matter(msd, tmp_path):
+    leftover = tmp_path / "cache" / ".partial-1234"
+    leftover.mkdir(parents=True)
+    (leftover / "image.npy").write_bytes(b"half an array")
+    prepared = preparer(tmp_path / "cache")(msd.cases(), digests(msd))
+    assert_holds_exactly(prepared, msd)
+
+
+def test_the_cache_can_be_read_by_whom_the_umask_allows(msd, tmp_path):
+    (prepared,) = preparer(tmp_path / "cache")([msd.case("toy_001")], digests(msd))
+    umask = os.umask(0)
+    os.umask(umask)
+    assert prepared.folder.stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+@pytest.mark.parametrize("place", ["file/cache", "/proc/fdseg-cache"])
+def test_a_cache_that_cannot_be_made_is_named_with_its_key(msd, tmp_path, place):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FdsegError, match=r"the cache cannot be made .*data.cache=…"):
+        preparer(tmp_path / place)(msd.cases(), digests(msd))
+
+
+def test_a_cache_that_turns_out_read_only_is_named_with_its_key(msd, tmp_path, monkeypatch):
+    def refuse(path, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    prepare = preparer(tmp_path / "cache")
+    prepare.folder.mkdir()
+    mkdir = Path.mkdir
+    monkeypatch.setattr(
+        Path, "mkdir", lambda p, *a, **k: (refuse if ".partial" in p.name else mkdir)(p, *a, **k)
+    )
+    with pytest.raises(FdsegError, match=r"cannot be cached \(Permission denied\).*data.cache=…"):
+        prepare(msd.cases(), digests(msd))
+
+
+@pytest.mark.parametrize("good_writes", [0, 1, 6, 19])
+def test_a_disk_that_fills_up_leaves_only_whole_cases_and_a_retry_succeeds(
+    msd, tmp_path, monkeypatch, good_writes
+):
+    save, lock, count = np.save, threading.Lock(), iter(range(1000))
+
+    def save_until_full(file, array):
+        with lock:
+            number = next(count)
+        if number >= good_writes:
+            file.write(b"the beginning of an array")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(file, array)
+
+    prepare = preparer(tmp_path / "cache")
+    with monkeypatch.context() as patch:
+        patch.setattr("fdseg.data.cache.np.save", save_until_full)
+        with pytest.raises(FdsegError, match=r"No space left on device\). Free some space, or"):
+            prepare(msd.cases(), digests(msd))
+    for folder in cached(tmp_path / "cache"):
+        assert sorted(p.name for p in folder.iterdir()) == ["case.json", "image.npy", "label.npy"]
+    assert_holds_exactly(prepare(msd.cases(), digests(msd)), msd)
+    assert len(cached(tmp_path / "cache")) == 10
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 48 KiB, and the means to enlarge it."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount, umount = shutil.which("mount"), shutil.which("umount")
+
+    def run(*command):
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    if not (mount and umount):
+        pytest.skip("there is no mount command to make a small disk with")
+    done = run(mount, "-t", "tmpfs", "-o", "size=48k", "tmpfs", str(folder))
+    if done.returncode:
+        pytest.skip(f"a small disk cannot be mounted here ({done.stderr.strip()})")
+    yield folder, lambda: run(mount, "-o", "remount,size=8m", str(folder))
+    run(umount, str(folder))
+
+
+def test_a_real_disk_that_fills_up_leaves_only_whole_cases_and_a_retry_succeeds(msd, small_disk):
+    folder, enlarge = small_disk
+    prepare = preparer(folder / "cache")
+    with pytest.raises(FdsegError, match=r"cannot be cached \(.*Free some space, or choose") as e:
+        prepare(msd.cases(), digests(msd))
+    assert "None" not in str(e.value)
+    whole = cached(folder / "cache")
+    assert len(whole) < 10
+    for case in whole:
+        assert np.load(case / "image.npy").shape == np.load(case / "label.npy").shape == SIZE
+    enlarge()
+    assert_holds_exactly(prepare(msd.cases(), digests(msd)), msd)
+
+
+def prepare_together(folder, cases, names, barrier, done):
+    barrier.wait(timeout=60)
+    prepared = preparer(folder)(cases, names)
+    done.put([float(p.image().sum()) for p in prepared])
+
+
+def test_two_processes_may_prepare_the_same_cache_at_once(msd, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    barrier, done = context.Barrier(2), context.Queue()
+    arguments = (tmp_path / "cache", msd.cases(), digests(msd), barrier, done)
+    processes = [
+        context.Process(target=prepare_together, args=arguments, daemon=True) for _ in range(2)
+    ]
+    for process in processes:
+        process.start()
+    sums = [done.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join(timeout=30)
+        assert process.exitcode == 0
+    assert sums[0] == sums[1]
+    assert not list((tmp_path / "cache").glob(".partial-*"))
+    assert len(cached(tmp_path / "cache")) == 10
+    assert_holds_exactly(preparer(tmp_path / "cache")(msd.cases(), digests(msd)), msd)
+
+
+def test_of_two_that_write_the_same_case_the_second_uses_the_firsts(msd, tmp_path, monkeypatch):
+    prepare, case = preparer(tmp_path / "cache"), [msd.case("toy_001")]
+    rename = Path.rename
+
+    def overtaken(path, target):
+        shutil.copytree(path, target)
+        rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", overtaken)
+        prepared = prepare(case, digests(msd))
+    assert_holds_exactly(prepared, msd)
+    assert [p.name for p in cached(tmp_path / "cache")] == [prepared[0].folder.name]

@@ -1,0 +1,136 @@
+import pytest
+
+from fdseg.data.iceberg import BIDSCohort
+from fdseg.errors import FdsegError
+
+
+def test_every_participant_is_found_with_its_group(iceberg, iceberg_cohort):
+    cohort = iceberg_cohort()(iceberg.root)
+    assert [case.name for case in cohort.cases] == list(iceberg.images)
+    assert [case.group for case in cohort.cases] == ["HC", "PD", "PD", "iRBD", "HC", "PD"]
+    for case in cohort.cases:
+        assert case.participant == case.name
+        assert case.image == iceberg.images[case.name]
+        assert case.label == iceberg.labels[case.name]
+
+
+def test_without_a_group_column_nobody_has_a_group(iceberg, iceberg_cohort):
+    cases = iceberg_cohort(group=None)(iceberg.root).cases
+    assert {case.group for case in cases} == {None}
+
+
+def test_an_asterisk_in_a_pattern_stands_for_anything(iceberg, iceberg_cohort):
+    cohort = iceberg_cohort(image="{participant}/*/*_Chimap.nii*")(iceberg.root)
+    assert [case.image for case in cohort.cases] == list(iceberg.images.values())
+
+
+def test_a_pattern_that_fits_several_files_is_ambiguous(iceberg, iceberg_cohort):
+    name = "sub-02"
+    (iceberg.images[name].parent / f"{name}_run-2_Chimap.nii.gz").write_bytes(b"")
+    cohort = iceberg_cohort(image="{participant}/anat/*_Chimap.nii.gz")
+    with pytest.raises(FdsegError, match=r"sub-02: 2 files fit as image \(sub-02/anat/\*") as error:
+        cohort(iceberg.root)
+    assert "Correct data.cohort.image or leave the subject out" in str(error.value)
+
+
+def test_all_missing_files_are_listed_at_once(iceberg, iceberg_cohort):
+    iceberg.images["sub-01"].unlink()
+    iceberg.labels["sub-04"].unlink()
+    with pytest.raises(FdsegError, match="2 files are missing or ambiguous") as caught:
+        iceberg_cohort()(iceberg.root)
+    assert "sub-01: missing image (sub-01/anat/sub-01_Chimap.nii.gz)" in str(caught.value)
+    assert "sub-04: missing label (derivatives/labels/sub-04/" in str(caught.value)
+    assert "data.exclude=[sub-04]" in str(caught.value)
+
+
+def test_an_excluded_participant_may_miss_its_files(iceberg, iceberg_cohort):
+    iceberg.images["sub-01"].unlink()
+    cohort = iceberg_cohort()(iceberg.root, exclude=["sub-01"])
+    assert [case.name for case in cohort.cases] == list(iceberg.images)[1:]
+    assert cohort.left_out == {"sub-01": "data.exclude"}
+
+
+def test_participants_without_a_label_file_are_left_out_when_asked_and_listed(
+    iceberg, iceberg_cohort
+):
+    iceberg.labels["sub-05"].unlink()
+    cohort = iceberg_cohort(unlabelled="leave_out")(iceberg.root)
+    assert "sub-05" not in [case.name for case in cohort.cases]
+    assert cohort.left_out == {"sub-05": "no label file"}
+
+
+def test_leaving_out_the_unlabelled_still_misses_an_image(iceberg, iceberg_cohort):
+    iceberg.images["sub-05"].unlink()
+    with pytest.raises(FdsegError, match="sub-05: missing image"):
+        iceberg_cohort(unlabelled="leave_out")(iceberg.root)
+
+
+def test_an_unknown_way_with_the_unlabelled_is_refused(iceberg_cohort):
+    with pytest.raises(FdsegError, match=r"data.cohort.unlabelled=skip: expected error or leave_"):
+        iceberg_cohort(unlabelled="skip")
+
+
+@pytest.mark.parametrize(
+    "pattern", ["anat/*.nii.gz", "{subject}/anat/*.nii.gz", "/data/{participant}/T1.nii.gz", "{}/x"]
+)
+@pytest.mark.parametrize("kind", ["image", "label"])
+def test_a_pattern_that_names_no_participant_is_refused(iceberg_cohort, kind, pattern):
+    with pytest.raises(FdsegError, match=rf"data.cohort.{kind}=.*{{participant}} stands for"):
+        iceberg_cohort(**{kind: pattern})
+
+
+def test_a_missing_table_of_participants_is_named(iceberg, iceberg_cohort):
+    (iceberg.folder / "participants.tsv").unlink()
+    with pytest.raises(FdsegError, match=r"ICEBERG/participants.tsv: missing. BIDS needs it"):
+        iceberg_cohort()(iceberg.root)
+
+
+def test_a_missing_group_column_is_named_with_those_that_are_there(iceberg, iceberg_cohort):
+    with pytest.raises(FdsegError, match=r"no column diagnosis, only participant_id, age, group"):
+        iceberg_cohort(group="diagnosis")(iceberg.root)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "id\tgroup\nsub-01\tHC\n", "participant_id,group\nsub-01,HC\n"]
+)
+def test_a_table_without_identifiers_is_named(iceberg, iceberg_cohort, text):
+    (iceberg.folder / "participants.tsv").write_text(text)
+    with pytest.raises(FdsegError, match=r"participants.tsv: no column participant_id.*tabs"):
+        iceberg_cohort()(iceberg.root)
+
+
+def test_a_participant_listed_twice_is_refused(iceberg, iceberg_cohort):
+    table = iceberg.folder / "participants.tsv"
+    table.write_text(table.read_text() + "sub-03\t61\tPD\n")
+    with pytest.raises(FdsegError, match=r"participants.tsv: duplicate subject sub-03"):
+        iceberg_cohort()(iceberg.root)
+
+
+@pytest.mark.parametrize("identifier", ["", "../sub-01", "sub-*", "a/b", "."])
+def test_an_identifier_that_cannot_be_in_a_file_name_is_refused(
+    iceberg, iceberg_cohort, identifier
+):
+    table = iceberg.folder / "participants.tsv"
+    table.write_text(table.read_text() + f"{identifier}\t61\tPD\n")
+    with pytest.raises(FdsegError, match=r"participants.tsv: line 8 has the participant_id"):
+        iceberg_cohort()(iceberg.root)
+
+
+def test_a_table_that_is_not_text_is_named(iceberg, iceberg_cohort):
+    (iceberg.folder / "participants.tsv").write_bytes(b"\xff\xfe\x00\x01" * 20)
+    with pytest.raises(FdsegError, match=r"participants.tsv: not a tab-separated UTF-8 table"):
+        iceberg_cohort()(iceberg.root)
+
+
+def test_a_table_with_a_byte_order_mark_and_windows_line_ends_is_read(iceberg, iceberg_cohort):
+    table = iceberg.folder / "participants.tsv"
+    text = "\ufeff" + table.read_text().replace("\n", "\r\n")
+    table.write_bytes(text.encode("utf-8"))
+    cases = iceberg_cohort()(iceberg.root).cases
+    assert [case.group for case in cases] == ["HC", "PD", "PD", "iRBD", "HC", "PD"]
+
+
+def test_a_root_without_the_cohorts_folder_is_told_what_it_holds(msd):
+    cohort = BIDSCohort("ICEBERG", "{participant}.nii.gz", "{participant}_dseg.nii.gz")
+    with pytest.raises(FdsegError, match=r"ICEBERG: no such folder .*holds Task99_Toy"):
+        cohort(msd.root)
