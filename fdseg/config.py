@@ -128,8 +128,7 @@ def science(config: DictConfig) -> dict[str, Any]:
 
     θ and the split do not count where nothing is split, nor the phantom where data is real.
     """
-    values = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(values, dict)
+    values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     if values["fusion"]["name"] == "none":
         values["theta"] = values["split"] = None
     if values["data"]["root"] is not None:
@@ -176,9 +175,9 @@ def check_arguments(config: DictConfig) -> None:
 def _nodes(node: DictConfig, path: str = "") -> Iterator[tuple[str, DictConfig]]:
     """All mappings of a configuration with their dotted path, interpolations aside."""
     yield path, node
-    for key in node:
+    for key in map(str, node):
         if not OmegaConf.is_interpolation(node, key) and isinstance(node[key], DictConfig):
-            yield from _nodes(node[key], f"{path}.{key}" if path else str(key))
+            yield from _nodes(node[key], f"{path}.{key}" if path else key)
 
 
 def _check_arguments(node: DictConfig, path: str) -> None:
@@ -213,7 +212,7 @@ def _unknown(key: str, known: Sequence[str]) -> str:
 def _defaults(name: str) -> list[str]:
     """The groups in the defaults list of a primary configuration."""
     entries = OmegaConf.load(FOLDER / f"{name}.yaml").defaults
-    return [next(iter(e)) for e in entries if isinstance(e, DictConfig)]
+    return [str(next(iter(e))) for e in entries if isinstance(e, DictConfig)]
 
 
 def _compose(name: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -237,7 +236,12 @@ def _explain(error: BaseException, name: str) -> str:
         except HydraException:
             config = _compose(name)
         return _unknown(
-            bad[1], [f"{path}.{key}".lstrip(".") for path, node in _nodes(config) for key in node]
+            bad[1],
+            [
+                f"{path}.{key}".lstrip(".")
+                for path, node in _nodes(config)
+                for key in map(str, node)
+            ],
         )
     group = re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]+)'", text)
     if group and (FOLDER / group[1]).is_dir():
@@ -248,9 +252,11 @@ def _explain(error: BaseException, name: str) -> str:
     return text
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any
+) -> None:
     """A warning in one line; libraries' own, which a user cannot act upon, are left out."""
-    if category is UserWarning and "/fdseg/" in str(_[0]).replace(os.sep, "/"):
+    if category is UserWarning and Path(filename).is_relative_to(_PACKAGE):
         print(f"warning: {message}", file=sys.stderr)
 
 

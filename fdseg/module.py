@@ -35,6 +35,7 @@ class SegmentationModule(L.LightningModule):
         self.network, self.loss, self.seed = network, loss, seed
         self.make_optimizer = optimizer
         self.dice = MeanDice(structures)
+        self.numbers: Tensor
         self.register_buffer("numbers", torch.arange(1, structures + 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -48,7 +49,7 @@ class SegmentationModule(L.LightningModule):
     def setup(self, stage: str) -> None:
         """On a CPU the channels-last layout makes oneDNN's 3-D convolutions about twice as fast."""
         if self.trainer.strategy.root_device.type == "cpu":
-            self.network.to(memory_format=torch.channels_last_3d)
+            self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Start the step's random numbers."""

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import lightning as L
 
     from fdseg.callbacks import TestScores
-    from fdseg.data.datamodule import SegmentationData
     from fdseg.data.task import Task
     from fdseg.module import SegmentationModule
 
@@ -97,8 +96,10 @@ def _work(config: DictConfig, task: "Task", folder: Path, start: float) -> dict[
 
     from fdseg.callbacks import TestScores
     from fdseg.data.datamodule import SegmentationData
+    from fdseg.frequency import BoxSplit
     from fdseg.manifest import manifest
     from fdseg.networks.disentangled import require_size
+    from fdseg.report.run import log, overlays
 
     _quiet()
     data = SegmentationData(
@@ -137,7 +138,8 @@ def _work(config: DictConfig, task: "Task", folder: Path, start: float) -> dict[
 
     result = _result(trainer, scores, config, task)
     runs.write_csv(folder / "cases.csv", list(scores.rows[0]), scores.rows)
-    pictures = _pictures(module, data, scores.rows, folder)
+    split = getattr(module.network, "split", None) or BoxSplit()
+    pictures = overlays(folder, data.test.cases, scores.rows, task, data.preprocessing, split)
     runs.write_json(
         folder / "manifest.json",
         manifest(
@@ -152,7 +154,8 @@ def _work(config: DictConfig, task: "Task", folder: Path, start: float) -> dict[
             },
         ),
     )
-    _log(trainer, config, scores.rows, result, pictures)
+    for logger in trainer.loggers:
+        log(logger, OmegaConf.to_container(config, resolve=True), scores.rows, result, pictures)
     runs.write_json(folder / "result.json", result)
     return result
 
@@ -186,70 +189,6 @@ def _result(
         "validation": {"dice": float(best.best_model_score)},  # type: ignore[attr-defined]
         "test": runs.summarise(scores.rows),
     }
-
-
-def _pictures(
-    module: "SegmentationModule", data: "SegmentationData", rows: list[dict[str, Any]], folder: Path
-) -> dict[str, Path]:
-    """Overlays of the best, the median and the worst test subject."""
-    from fdseg.frequency import BoxSplit
-    from fdseg.report.case import picture
-
-    dice: dict[str, list[float]] = {}
-    for row in rows:
-        dice.setdefault(row["case"], []).append(row["dice"])
-    order = sorted(dice, key=lambda case: sum(dice[case]))
-    chosen = {"worst": order[0], "median": order[len(order) // 2], "best": order[-1]}
-    split = module.network.split or BoxSplit()  # type: ignore[union-attr]
-    pictures = {}
-    for rank, case in chosen.items():
-        pictures[rank] = folder / "overlays" / f"{rank}.png"
-        prepared = next(p for p in data.test.cases if p.case.name == case)
-        mean = sum(dice[case]) / len(dice[case])
-        title = f"{case}, the {rank} of {len(order)} test subjects: Dice {mean:.3f}"
-        if data.task.is_phantom:
-            title = f"PHANTOM {title}"
-        picture(
-            pictures[rank],
-            prepared,
-            folder / "predictions" / f"{case}.nii.gz",
-            preprocessing=data.preprocessing,
-            task=data.task,
-            split=split,
-            title=title,
-        )
-    return pictures
-
-
-def _log(
-    trainer: "L.Trainer",
-    config: DictConfig,
-    rows: list[dict[str, Any]],
-    result: dict[str, Any],
-    pictures: dict[str, Path],
-) -> None:
-    """Give the loggers what a dashboard shows: scalars, the table of test cases, the pictures."""
-    scalars = {
-        f"test/{metric}": result["test"][metric]["mean"] for metric in ("dice", "hd95_mm", "nsd")
-    }
-    for logger in trainer.loggers:
-        logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-        logger.log_metrics(scalars)
-        if hasattr(logger, "log_image"):  # W&B
-            logger.log_image(
-                "overlays", [str(p) for p in pictures.values()], caption=list(pictures)
-            )
-            logger.log_table(
-                "test/cases", columns=list(rows[0]), data=[list(row.values()) for row in rows]
-            )
-        elif hasattr(logger.experiment, "add_image"):  # TensorBoard
-            from matplotlib.image import imread
-
-            for rank, path in pictures.items():
-                logger.experiment.add_image(f"overlays/{rank}", imread(path), dataformats="HWC")
-        if hasattr(logger.experiment, "finish"):
-            logger.experiment.finish()  # else the next run of a sweep would go on with this one
-        logger.finalize("success")
 
 
 def _print_result(result: dict[str, Any], folder: Path) -> None:

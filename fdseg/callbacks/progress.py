@@ -69,7 +69,9 @@ class RunProgress(ProgressBar):
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open a bar over the test cases."""
-        self._bar = self._make("Scoring the test subjects", sum(trainer.num_test_batches), "case")
+        self._bar = self._make(
+            "Scoring the test subjects", int(sum(map(float, trainer.num_test_batches))), "case"
+        )
 
     def on_test_batch_end(self, *_: Any, **__: Any) -> None:
         """One case on."""

@@ -41,7 +41,7 @@ class TestScores(L.Callback):
         self,
         trainer: L.Trainer,
         pl_module: L.LightningModule,
-        outputs: Tensor,
+        outputs: Tensor,  # type: ignore[override]
         batch: dict[str, Any],
         batch_idx: int,
         dataloader_idx: int = 0,

@@ -1,10 +1,11 @@
 """Splitting volumes into frequency bands and fusing features of the bands.
 
-A *split* is a module with two methods: ``low, high = split(x)`` for volumes and
+A :class:`Split` has two methods: ``low, high = split(x)`` for volumes, and
 ``split.fuse(high, low)`` for the features that networks made of them.
 """
 
 from fdseg.frequency.box import BoxSplit
 from fdseg.frequency.released import ReleasedSplit
+from fdseg.frequency.split import Split
 
-__all__ = ["BoxSplit", "ReleasedSplit"]
+__all__ = ["BoxSplit", "ReleasedSplit", "Split"]

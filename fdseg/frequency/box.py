@@ -4,12 +4,13 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fdseg.frequency.bands import axis_thetas, band_size, down_matrix, up_matrix, warn_if_only_mean
+from fdseg.frequency.split import Split
 
 
-class BoxSplit(nn.Module):
+class BoxSplit(Split):
     """Splits volumes into a low and a high band by a box of width θ, and fuses features back.
 
     The projection is that of ``ifftn(mask · fftn(x))`` with the mask |k| ≤ ⌊θN/2⌋ per axis, without

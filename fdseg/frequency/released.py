@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fdseg.errors import FdsegError
 from fdseg.frequency.bands import axis_thetas
+from fdseg.frequency.split import Split
 
 
-class ReleasedSplit(nn.Module):
+class ReleasedSplit(Split):
     """The half-open box at the centre of an *unshifted* spectrum, real parts taken.
 
     Without the shift the centre of the array is the Nyquist frequency: "low" here is the band of
@@ -37,9 +38,9 @@ class ReleasedSplit(nn.Module):
         """Split ``x[b, c, X, Y, Z]`` into ``low[b, c, wx, wy, wz]`` and ``high[b, c, X, Y, Z]``."""
         box = self._box(x.shape[2:])
         spectrum = _spectrum(x)
-        low = spectrum[(..., *box)]
+        low = spectrum[box]
         high = spectrum.clone()
-        high[(..., *box)] = 0
+        high[box] = 0
         scale = low[0, 0].numel() / spectrum[0, 0].numel()  # keeps the intensity scale of x
         return _real_volume(low).mul(scale).to(x.dtype), _real_volume(high).to(x.dtype)
 
@@ -48,7 +49,7 @@ class ReleasedSplit(nn.Module):
         box = self._box(high.shape[2:])
         spectrum = _spectrum(high)
         fused = spectrum.clone()
-        fused[(..., *box)] = _spectrum(low) * (spectrum[0, 0].numel() / low[0, 0].numel())
+        fused[box] = _spectrum(low) * (spectrum[0, 0].numel() / low[0, 0].numel())
         return _real_volume(fused).to(high.dtype)
 
     def extra_repr(self) -> str:
@@ -56,7 +57,7 @@ class ReleasedSplit(nn.Module):
         return f"theta={self.thetas}"
 
     def _box(self, size: Sequence[int]) -> tuple[slice, ...]:
-        box = []
+        box = [slice(None), slice(None)]  # every volume, every channel
         for axis, n, theta in zip("xyz", size, self.thetas, strict=True):
             width = int(n * theta)
             if width == 0:

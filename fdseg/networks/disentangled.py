@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fdseg.errors import FdsegError
-from fdseg.frequency import BoxSplit
+from fdseg.frequency import BoxSplit, Split
 from fdseg.networks.conv import Conv3x3x3
 from fdseg.networks.unet import ConvBlock
 
@@ -48,7 +48,7 @@ class SegmentationNetwork(nn.Module):
         features: int,
         structures: int,
         fusion: Fusion = "none",
-        split: nn.Module | None = None,
+        split: Split | None = None,
         channels: int = 1,
         multiple_of: int = 1,
         minimum: int = 1,
@@ -58,7 +58,7 @@ class SegmentationNetwork(nn.Module):
             raise ValueError(f"fusion={fusion!r}: expected none, early or late")
         self.fusion = fusion
         self.multiple_of, self.minimum = multiple_of, minimum
-        self.split = None if fusion == "none" else (split or BoxSplit())
+        self.split: Split | None = None if fusion == "none" else (split or BoxSplit())
         self.stem = Conv3x3x3(channels, features)
         self.stem_low = None if fusion == "none" else Conv3x3x3(channels, features)
         self.backbone = backbone
@@ -68,7 +68,7 @@ class SegmentationNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``[b, structures, X, Y, Z]`` of volumes ``x[b, channels, X, Y, Z]``."""
-        if self.split is None:
+        if self.split is None or self.stem_low is None:
             return self.head(self._backbone(self.stem(x)))
         low, high = self.split(x)
         low, high = self.stem_low(low), self.stem(high)

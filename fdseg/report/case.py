@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from fdseg.data.cache import PreparedCase, verify
 from fdseg.data.nifti import read_label
 from fdseg.data.preprocess import Preprocessing
 from fdseg.data.task import Task
+from fdseg.frequency import Split
 from fdseg.report.overlay import overlay
 
 
@@ -20,7 +20,7 @@ def picture(
     *,
     preprocessing: Preprocessing,
     task: Task,
-    split: nn.Module,
+    split: Split,
     title: str,
 ) -> None:
     """Write the overlay of a test case in its native grid, with the bands its network was given.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
@@ -80,7 +81,7 @@ def _window(volume: np.ndarray) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
-def _contours(axis, cut: np.ndarray, structures: int, style: str) -> None:
+def _contours(axis: Axes, cut: np.ndarray, structures: int, style: str) -> None:
     for number in range(1, structures + 1):
         mask = cut == number
         if mask.any() and not mask.all():
