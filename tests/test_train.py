@@ -167,7 +167,7 @@ def killed_after_first_checkpoint(words):
 
 
 def test_a_killed_run_resumes_and_ends_as_if_it_had_never_stopped(cohort, tmp_path):
-    longer = ["trainer.max_epochs=8", "fusion=late"]
+    longer = ["trainer.max_epochs=8", "fusion=late", "callbacks.last.every_n_epochs=1"]
     whole = run(cohort, tmp_path / "whole", *longer)
     words = [*SMALL, *longer, f"data.cache={cohort}", f"runs={tmp_path / 'killed'}"]
     killed_after_first_checkpoint(words)
