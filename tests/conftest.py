@@ -16,6 +16,8 @@ from fdseg.data.iceberg import BIDSCohort
 from fdseg.data.msd import MSDCohort
 from fdseg.data.task import Task
 
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # as the commands do, before torch starts threads
+
 SHAPE = (10, 13, 8)
 # Anisotropic, and turned by 10° about z; its first axis points to the left.
 COSINE, SINE = np.cos(np.radians(10)), np.sin(np.radians(10))

@@ -39,9 +39,12 @@ def overlay(
         title: above the picture.
     """
     centre = [round(float(c)) for c in np.argwhere(label > 0).mean(axis=0)]
-    figure = Figure(figsize=(9.6, 10.2), facecolor="black", layout="constrained")
+    extent = np.multiply(image.shape, spacing_mm)
+    heights = [extent[up] / extent[across] for across, up in ((1, 2), (0, 2), (0, 1))]
+    size = (9.6, 3.2 * sum(heights) + 1.0)
+    figure = Figure(figsize=size, facecolor="black", layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(3, 3)
+    axes = figure.subplots(3, 3, height_ratios=heights)
     window = {"volume": _window(image), "low band": _window(low), "high band": _window(high)}
     for row, plane in enumerate(_PLANES):
         across, up = [a for a in range(3) if a != row]
