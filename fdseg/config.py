@@ -112,6 +112,8 @@ def resolve(config: DictConfig) -> DictConfig:
         config.data.size = scaled_size(config.data.size, config.data.phantom.scale)
     if config.fusion.name == "none":
         config.network.split = None
+    every, epochs = config.trainer.check_val_every_n_epoch, config.trainer.max_epochs
+    config.trainer.check_val_every_n_epoch = min(every, epochs)  # a short run validates at its end
     for key in ("n", "seed"):
         value = config[key]
         if not isinstance(value, int) or isinstance(value, bool) or value < (key == "n"):

@@ -131,6 +131,7 @@ def _work(config: DictConfig, task: "Task", folder: Path, start: float) -> dict[
     trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
+    trainer.save_checkpoint(last)  # the callback saves every few epochs only
     trained = time.perf_counter()
     tested = checkpoints / f"{config.checkpoint}.ckpt"
     trainer.test(module, data, ckpt_path=tested, weights_only=True, verbose=False)

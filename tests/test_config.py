@@ -92,6 +92,12 @@ def test_a_phantoms_scale_shrinks_the_grid_and_real_data_keeps_it():
     assert configuration.resolve(real).data.size == [320, 320, 128]
 
 
+def test_a_run_shorter_than_the_interval_validates_at_its_end():
+    assert (
+        configuration.resolve(compose("trainer.max_epochs=3")).trainer.check_val_every_n_epoch == 3
+    )
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
