@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fdseg.data.cases import Case, raise_all
-from fdseg.data.nifti import Volume, open_volume, read_label, read_volume
+from fdseg.data.nifti import Volume, open_volume, read_label, read_volume, times
 from fdseg.data.preprocess import Geometry, Preprocessing
 from fdseg.errors import FdsegError
 
@@ -175,8 +175,8 @@ def verify(
     where = f"({_short(case.label)})"
     if image_head.shape[:3] != label_head.shape[:3]:
         raise FdsegError(
-            f"{case.name}: label has shape {_times(label_head.shape)} but its image "
-            f"{_times(image_head.shape)} {where}. Mend the file {leave_out}"
+            f"{case.name}: label has shape {times(label_head.shape)} but its image "
+            f"{times(image_head.shape)} {where}. Mend the file {leave_out}"
         )
     if not np.allclose(image_head.affine, label_head.affine, atol=1e-2):
         largest = np.abs(image_head.affine - label_head.affine).max()
@@ -213,10 +213,15 @@ def verify(
             f"{case.name}: the label is empty: no voxel of {', '.join(absent)} {where}. "
             f"Complete it, set data.unlabelled=leave_out, {leave_out}"
         )
-    numbered = np.zeros(label.shape, np.uint8)
-    for number, value in enumerate(structures.values(), start=1):
-        numbered[label == value] = number
-    return image, numbered
+    return image, number(label, structures)
+
+
+def number(values: np.ndarray, structures: Mapping[str, int]) -> np.ndarray:
+    """A label map of the files' values, with the structures numbered from 1 (uint8)."""
+    numbered = np.zeros(values.shape, np.uint8)
+    for n, value in enumerate(structures.values(), start=1):
+        numbered[values == value] = n
+    return numbered
 
 
 def _flush(file: IO) -> None:
@@ -227,7 +232,3 @@ def _flush(file: IO) -> None:
 
 def _short(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
-
-
-def _times(shape: Sequence[int]) -> str:
-    return "×".join(map(str, shape))

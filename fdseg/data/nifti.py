@@ -3,6 +3,7 @@
 import gzip
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,15 +64,15 @@ def open_volume(path: Path) -> nib.Nifti1Image:
         shape = shape[:3]
     if len(shape) != 3:
         raise FdsegError(
-            f"{path}: {len(shape)}-D ({_times(shape)}) where a 3-D volume is expected. Extract one "
+            f"{path}: {len(shape)}-D ({times(shape)}) where a 3-D volume is expected. Extract one "
             "volume from it first."
         )
     if min(shape) < 1 or max(shape) > MAX_AXIS:
-        raise FdsegError(f"{path}: impossible shape {_times(shape)} in the header.")
+        raise FdsegError(f"{path}: impossible shape {times(shape)} in the header.")
     most = path.stat().st_size * _EXPANSION.get(path.suffix, math.inf)
     if math.prod(shape) * dtype.itemsize > most:
         raise FdsegError(
-            f"{path}: cut off or corrupt (too small for the {_times(shape)} voxels of its header). "
+            f"{path}: cut off or corrupt (too small for the {times(shape)} voxels of its header). "
             "Copy the file again."
         )
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
@@ -148,7 +149,8 @@ def _kind(dtype: np.dtype) -> str:
     return "colours" if dtype.names else f"{dtype}"
 
 
-def _times(shape: tuple[int, ...]) -> str:
+def times(shape: Sequence[int]) -> str:
+    """A shape as a person writes it: ``35×51×35``."""
     return "×".join(map(str, shape))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fdseg.data.cache import PreparedCase, verify
+from fdseg.data.cache import PreparedCase, number, verify
 from fdseg.data.nifti import read_label
 from fdseg.data.preprocess import Preprocessing
 from fdseg.data.task import Task
@@ -36,10 +36,7 @@ def picture(
     """
     geometry = prepared.geometry
     image, label = verify(prepared.case, task.structures, task.ignore)
-    values = read_label(prediction).data
-    numbered = np.zeros_like(label)
-    for number, value in enumerate(task.structures.values(), start=1):
-        numbered[values == value] = number
+    predicted = number(read_label(prediction).data, task.structures)
     x = torch.from_numpy(np.array(prepared.image()))[None, None]
     with torch.no_grad():
         high = split.to("cpu")(x)[1]
@@ -52,7 +49,7 @@ def picture(
         low=low,
         high=high,
         label=geometry.canonical(label),
-        prediction=geometry.canonical(numbered),
+        prediction=geometry.canonical(predicted),
         spacing_mm=spacing.tolist(),
         structures=list(task.structures),
         title=title,
