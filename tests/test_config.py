@@ -7,6 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from fdseg import config as configuration
+from fdseg import runs
 from fdseg.errors import FdsegError
 
 
@@ -171,6 +172,16 @@ def test_theta_and_split_count_only_where_something_is_split():
     early = science("fusion=early")
     assert science("fusion=early", "theta=0.3") != early
     assert science("fusion=early", "split=as_released") != early
+
+
+@pytest.mark.parametrize(
+    ("fusion", "digest"), [("none", "57b9fbf1"), ("early", "c4b00b9a"), ("late", "41890a66")]
+)
+def test_the_papers_runs_keep_their_identity(fusion, digest):
+    """Another digest makes every finished run of these a stranger: choose that, never find it."""
+    config = compose("+experiment=hippocampus", f"fusion={fusion}", "seed=0", "data.root=/data")
+    science = configuration.science(configuration.resolve(config))
+    assert runs.identity({**science, "fingerprint": "0123456789abcdef"}) == digest
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"]])
