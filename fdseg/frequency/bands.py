@@ -31,6 +31,19 @@ def band_size(size: int, theta: float) -> int:
     return min(2 * cutoff(size, theta) + 1, size)
 
 
+def frequencies(size: Sequence[int]) -> list[Tensor]:
+    """|k| of every frequency along each axis (float64), to be broadcast to the grid ``[X, Y, Z]``.
+
+    In the order of a Fourier transform, in cycles per field of view.
+    """
+    axes = []
+    for axis, n in enumerate(size):
+        index = torch.arange(n, dtype=torch.float64, device="cpu")
+        shape = [-1 if other == axis else 1 for other in range(len(size))]
+        axes.append(torch.minimum(index, n - index).reshape(shape))
+    return axes
+
+
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # a cached matrix must also serve training
 def down_matrix(size: int, theta: float) -> Tensor:

@@ -15,3 +15,7 @@ class Split(nn.Module):
     @abstractmethod
     def fuse(self, high: Tensor, low: Tensor) -> Tensor:
         """Features ``[b, c, X, Y, Z]`` of ``high``, on the full grid, and ``low``, on its own."""
+
+    def learned(self) -> dict[str, Tensor]:
+        """What training makes of the split itself, by name; most splits learn nothing."""
+        return {}

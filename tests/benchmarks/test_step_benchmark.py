@@ -6,22 +6,24 @@ Run with `pytest tests/benchmarks/test_step_benchmark.py -s -o addopts=`.
 import json
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
 from monai.losses import DiceLoss
 
-from fdseg.frequency import BoxSplit
+from fdseg.frequency import BoxSplit, MaskSplit, masks
 from fdseg.networks import ResidualUNet, SegmentationNetwork
 
 SIZES = {"56x56x40": (56, 56, 40), "160x160x128": (160, 160, 128)}
 NATIVE_BF16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def training_step(fusion, size, bf16=False):
+def training_step(fusion, size, bf16=False, split=None):
     """A function that does one step: forward, soft Dice, backward, Adam."""
     torch.manual_seed(0)
-    network = SegmentationNetwork(ResidualUNet(8), 8, 2, fusion, BoxSplit(0.1, size))
+    split = split or BoxSplit(0.1, size)
+    network = SegmentationNetwork(ResidualUNet(8), 8, 2, fusion, split)
     network.to(memory_format=torch.channels_last_3d)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     loss = DiceLoss(sigmoid=True, squared_pred=True)
@@ -50,6 +52,18 @@ def test_fusion_costs_little_beside_the_network(name, bf16, limit, medians, benc
     )
     benchmark.pedantic(steps["early"], rounds=1)
     assert max(early, late) <= limit
+
+
+@pytest.mark.parametrize("fusion", ["early", "late"])
+def test_a_mask_costs_little_more_than_the_box(fusion, medians, benchmark):
+    size = SIZES["56x56x40"]
+    mask = MaskSplit(partial(masks.ball, theta=0.1), size)
+    steps = {"box": training_step(fusion, size), "mask": training_step(fusion, size, split=mask)}
+    seconds = medians(steps, rounds=25)
+    ratio = seconds["mask"] / seconds["box"]
+    print(f"\n{fusion}: box {seconds['box']:.3f} s, mask ÷ box {ratio:.3f}")
+    benchmark.pedantic(steps["mask"], rounds=1)
+    assert ratio <= 1.3
 
 
 def test_bfloat16_halves_a_step_where_it_is_native(medians, benchmark):

@@ -1,7 +1,9 @@
 """The wrapper around a backbone: its three forwards, its padding, and the grids it refuses."""
 
+import copy
 import re
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -12,12 +14,28 @@ from torch import nn
 from torch.nn import functional as F
 
 from fdseg.errors import FdsegError
-from fdseg.frequency import BoxSplit, ReleasedSplit
+from fdseg.frequency import (
+    BoxSplit,
+    LearnableSplit,
+    MaskSplit,
+    OneBandSplit,
+    ReleasedSplit,
+    WholeSplit,
+    masks,
+)
 from fdseg.networks import ResidualUNet, SegmentationNetwork
 from fdseg.networks.disentangled import padded_length, require_size
 
 FUSIONS = ["none", "early", "late"]
-SPLITS = [BoxSplit(0.3), BoxSplit((0.3, 0.4, 0.5)), ReleasedSplit(0.3)]
+SPLITS = [
+    BoxSplit(0.3),
+    BoxSplit((0.3, 0.4, 0.5)),
+    ReleasedSplit(0.3),
+    WholeSplit(),
+    LearnableSplit(0.3),
+    *(MaskSplit(partial(m, theta=0.3)) for m in (masks.ball, masks.gaussian, masks.random)),
+]
+ONE_BAND = [OneBandSplit(BoxSplit(0.3), "low"), OneBandSplit(BoxSplit(0.3), "high")]
 
 
 class Seen(nn.Module):
@@ -141,6 +159,28 @@ def test_the_gradient_reaches_every_parameter(fusion):
     net = wrapped(ResidualUNet(4, dropout=0.0), fusion, split=BoxSplit(0.4))
     net(torch.randn(1, 1, 12, 12, 8)).square().sum().backward()
     assert [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@pytest.mark.parametrize("split", SPLITS + ONE_BAND, ids=repr)
+@pytest.mark.parametrize("fusion", ["early", "late"])
+def test_a_step_with_any_split_trains_every_stem_that_gets_a_band(fusion, split):
+    net = wrapped(ResidualUNet(4, dropout=0.0), fusion, split=copy.deepcopy(split))
+    before = {n: p.detach().clone() for n, p in net.named_parameters()}
+    optimizer = torch.optim.Adam(net.parameters())
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = net(torch.randn(1, 1, 12, 12, 8))
+    logits.float().square().sum().backward()
+    optimizer.step()
+    unmoved = [n for n, p in net.named_parameters() if torch.equal(p, before[n])]
+    blind = {"low": "stem.weight", "high": "stem_low.weight"}.get(getattr(split, "band", ""))
+    assert [n for n in unmoved if n.startswith("stem")] == ([blind] if blind else [])
+    assert not any(n.startswith(("head", "split")) for n in unmoved)
+
+
+def test_every_split_gives_early_fusion_the_same_parameters():
+    nets = [wrapped(ResidualUNet(4), "early", split=split) for split in SPLITS + ONE_BAND]
+    shapes = [{n: p.shape for n, p in net.named_parameters() if n != "split.theta"} for net in nets]
+    assert all(other == shapes[0] for other in shapes)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
