@@ -55,6 +55,15 @@ class SegmentationModule(L.LightningModule):
         """Start the step's random numbers."""
         torch.manual_seed(derived_seed(self.seed, self.global_step, self.global_rank))
 
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Log what the split has learned, where it learns."""
+        self.log_dict({f"learned/{name}": value for name, value in self.learned().items()})
+
+    def learned(self) -> dict[str, Tensor]:
+        """What training has made of the network's split, by name: θ, where it is trained."""
+        split = getattr(self.network, "split", None)
+        return {} if split is None else split.learned()
+
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The loss of a batch."""
         target = self._one_hot(batch["label"])

@@ -137,7 +137,7 @@ def _work(config: DictConfig, task: "Task", folder: Path, start: float) -> dict[
     trainer.test(module, data, ckpt_path=tested, weights_only=True, verbose=False)
     finished = time.perf_counter()
 
-    result = _result(trainer, scores, config, task)
+    result = _result(trainer, module, scores, config, task)
     runs.write_csv(folder / "cases.csv", list(scores.rows[0]), scores.rows)
     split = getattr(module.network, "split", None) or BoxSplit()
     pictures = overlays(folder, data.test.cases, scores.rows, task, data.preprocessing, split)
@@ -175,7 +175,11 @@ def _module(config: DictConfig, task: "Task") -> "SegmentationModule":
 
 
 def _result(
-    trainer: "L.Trainer", scores: "TestScores", config: DictConfig, task: "Task"
+    trainer: "L.Trainer",
+    module: "SegmentationModule",
+    scores: "TestScores",
+    config: DictConfig,
+    task: "Task",
 ) -> dict[str, Any]:
     best = next(c for c in trainer.checkpoint_callbacks if getattr(c, "monitor", None))
     return {
@@ -186,6 +190,7 @@ def _result(
         "n": config.n,
         "seed": config.seed,
         "theta": OmegaConf.to_object(config).get("theta"),  # type: ignore[union-attr]
+        **{f"learned_{name}": float(value) for name, value in module.learned().items()},
         "checkpoint": config.checkpoint,
         "validation": {"dice": float(best.best_model_score)},  # type: ignore[attr-defined]
         "test": runs.summarise(scores.rows),

@@ -18,6 +18,7 @@ from matplotlib.image import imread
 
 from fdseg import config as configuration
 from fdseg import metrics, train
+from fdseg.callbacks import History
 
 SMALL = [
     "data=hippocampus", "data.root=null", "data.phantom.subjects=8", "n=2",
@@ -148,6 +149,37 @@ def test_fusions_get_the_same_draw_and_split(folder, cohort):
     manifests = [json.loads((f / "manifest.json").read_text()) for f in (folder, other)]
     assert manifests[0]["drawn"] == manifests[1]["drawn"]
     assert (folder / "split.json").read_text() == (other / "split.json").read_text()
+
+
+def test_a_learned_width_is_in_history_and_result_and_goes_on_after_a_stop(
+    cohort, folder, tmp_path, monkeypatch
+):
+    words = ["fusion=early", "split=learnable", "data.phantom.scale=0.3",
+             "callbacks.last.every_n_epochs=1"]  # fmt: skip
+    whole = run(cohort, tmp_path / "whole", *words)
+
+    def second_epoch_fails(self, trainer, module, go_on=History.on_train_epoch_end):
+        if trainer.current_epoch == 1:
+            raise RuntimeError("struck by lightning")
+        go_on(self, trainer, module)
+
+    monkeypatch.setattr(History, "on_train_epoch_end", second_epoch_fails)
+    with pytest.raises(RuntimeError, match="struck"):
+        run(cohort, tmp_path / "stopped", *words)
+    monkeypatch.undo()
+    assert len(list((tmp_path / "stopped").rglob("last.ckpt"))) == 1
+    resumed = run(cohort, tmp_path / "stopped", *words)
+
+    courses = [[row["theta"] for row in table(f / "history.csv")] for f in (whole, resumed)]
+    assert courses[0] == courses[1]
+    assert len({"0.1", *courses[0]}) == 4
+    states = [torch.load(whole / f"checkpoints/{name}.ckpt", weights_only=True)["state_dict"]
+              for name in ("best", "last")]  # fmt: skip
+    best, last = (state["network.split.theta"].item() for state in states)
+    assert float(courses[0][-1]) == last
+    assert json.loads((whole / "result.json").read_text())["learned_theta"] == best
+    assert "theta" not in table(folder / "history.csv")[0]
+    assert "learned_theta" not in json.loads((folder / "result.json").read_text())
 
 
 def killed_after_first_checkpoint(words):

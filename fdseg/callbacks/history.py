@@ -1,6 +1,7 @@
 """The run's history as a plain table, one row per epoch."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,11 @@ import lightning as L
 
 from fdseg.runs import write_csv
 
-COLUMNS = ("epoch", "step", "train_loss", "validation_dice", "learning_rate", "seconds")
-
 
 class History(L.Callback):
     """Writes ``history.csv``: loss, validation Dice, learning rate and seconds of every epoch.
 
+    What a split learns has a column too, as it stands after the epoch's last step.
     The rows travel in the checkpoint, so a resumed run continues the table where it resumed.
 
     Args:
@@ -43,10 +43,11 @@ class History(L.Callback):
                 "validation_dice": None if dice is None else float(dice),
                 "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
                 "seconds": round(self._start - start, 4),
+                **_learned(metrics),
             }
         )
         if trainer.is_global_zero:
-            write_csv(self.path, COLUMNS, self.rows)
+            write_csv(self.path, list(self.rows[0]), self.rows)
 
     def state_dict(self) -> dict[str, Any]:
         """The rows so far."""
@@ -55,3 +56,8 @@ class History(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue a table."""
         self.rows = list(state_dict["rows"])
+
+
+def _learned(metrics: Mapping[str, Any]) -> dict[str, float]:
+    prefix = "learned/"
+    return {k.removeprefix(prefix): float(v) for k, v in metrics.items() if k.startswith(prefix)}
