@@ -110,7 +110,7 @@ def resolve(config: DictConfig) -> DictConfig:
     if not config.data.root:
         config.data.root = None
         config.data.size = scaled_size(config.data.size, config.data.phantom.scale)
-    if config.fusion.name == "none":
+    if config.network.fusion == "none":
         config.network.split = None
     every, epochs = config.trainer.check_val_every_n_epoch, config.trainer.max_epochs
     config.trainer.check_val_every_n_epoch = min(every, epochs)  # a short run validates at its end
@@ -134,7 +134,7 @@ def science(config: DictConfig) -> dict[str, Any]:
     θ and the split do not count where nothing is split, nor the phantom where data is real.
     """
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    if values["fusion"]["name"] == "none":
+    if values["network"]["fusion"] == "none":
         values["theta"] = values["split"] = None
     if values["data"]["root"] is not None:
         values["data"]["phantom"] = None
@@ -232,7 +232,7 @@ def _explain(error: BaseException, name: str) -> str:
     text = str(error)
     groups = [g for g in _defaults(name) if " " not in g]
     bad = re.search(r"(?:Could not override|Could not append to config\. .*) '([\w.@/]+)'", text)
-    if bad and bad[1] in ("experiment", "debug", "sweep"):
+    if bad and bad[1] in ("experiment", "debug", "sweep", "control"):
         return f"{bad[1]}=…: write +{bad[1]}=…, it is added to the configuration."
     if bad:
         chosen = [a for a in sys.argv[1:] if a.lstrip("+").split("=")[0] in groups]

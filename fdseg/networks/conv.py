@@ -35,3 +35,28 @@ class Conv3x3x3(nn.Conv3d):
             return False
         b, c, size_x, size_y, _ = x.shape
         return b == 1 and c >= 8 and c * size_x * size_y <= _SLOW_BELOW and size_x % 2 == 0
+
+
+class RescaledConv3x3x3(Conv3x3x3):
+    """One convolution that Adam starts and moves like the sum of several on the same volume.
+
+    The sum of s convolutions of the same input is one convolution with √s the initial scale, and
+    as Adam moves each of them alike, it moves s times as far in a step. Adam's step does not depend
+    on the scale of the gradient, so ``conv(s·x)`` with weights of 1/√s the usual scale does just
+    that: its weight on ``x`` is s times larger than its parameter, in scale and in step.
+
+    Args:
+        inputs: channels in.
+        outputs: channels out.
+        stems: number of convolutions s that it stands for.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stems: int = 2) -> None:
+        super().__init__(inputs, outputs)
+        self.stems = stems
+        with torch.no_grad():
+            self.weight.div_(stems**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x[b, inputs, X, Y, Z]`` to ``[b, outputs, X, Y, Z]``."""
+        return super().forward(self.stems * x)

@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -40,6 +40,7 @@ class SegmentationNetwork(nn.Module):
         channels: channels of the input volume.
         multiple_of: the backbone's grid is padded to a multiple of this and cropped again.
         minimum: smallest grid per axis the backbone can take; smaller ones are padded to it.
+        stem: makes each stem of its channels in and out.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class SegmentationNetwork(nn.Module):
         channels: int = 1,
         multiple_of: int = 1,
         minimum: int = 1,
+        stem: Callable[[int, int], nn.Module] = Conv3x3x3,
     ) -> None:
         super().__init__()
         if fusion not in ("none", "early", "late"):
@@ -59,8 +61,8 @@ class SegmentationNetwork(nn.Module):
         self.fusion = fusion
         self.multiple_of, self.minimum = multiple_of, minimum
         self.split: Split | None = None if fusion == "none" else (split or BoxSplit())
-        self.stem = Conv3x3x3(channels, features)
-        self.stem_low = None if fusion == "none" else Conv3x3x3(channels, features)
+        self.stem = stem(channels, features)
+        self.stem_low = None if fusion == "none" else stem(channels, features)
         self.backbone = backbone
         self.head = nn.Sequential(
             ConvBlock(features, features), nn.Conv3d(features, structures, 1, bias=False)
