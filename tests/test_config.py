@@ -4,6 +4,8 @@ import time
 
 import hydra
 import pytest
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from fdseg import config as configuration
@@ -26,7 +28,7 @@ def command(*words, **options):
 OPTIONS = [
     (folder.name, path.stem)
     for folder in sorted(configuration.FOLDER.iterdir())
-    if folder.is_dir() and folder.name not in ("experiment", "debug")
+    if folder.is_dir() and folder.name not in ("experiment", "control", "sweep", "debug")
     for path in sorted(folder.glob("[!_]*.yaml"))
 ]
 
@@ -40,10 +42,58 @@ def test_every_option_composes_and_names_things_that_exist(group, option):
     OmegaConf.to_container(config, resolve=True)
 
 
-@pytest.mark.parametrize("path", sorted(configuration.FOLDER.glob("experiment/*.yaml")))
-def test_every_experiment_composes(path):
-    config = configuration.resolve(compose(f"+experiment={path.stem}"))
+ADDED = [
+    path
+    for folder in ("experiment", "control")
+    for path in sorted(configuration.FOLDER.glob(f"{folder}/*.yaml"))
+]
+
+
+@pytest.mark.parametrize("path", ADDED, ids=lambda path: f"{path.parent.name}={path.stem}")
+def test_every_experiment_and_control_composes(path):
+    config = configuration.resolve(compose(f"+{path.parent.name}={path.stem}"))
     configuration.check_arguments(config)
+
+
+def sweep(*words):
+    """The jobs of a command, as Hydra's own sweeper makes them."""
+    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
+        config = hydra.compose("train", overrides=[words[0]], return_hydra_config=True)
+    assert config.hydra.mode.name == "MULTIRUN"
+    words = [*(f"{k}={v}" for k, v in config.hydra.sweeper.params.items()), *words]
+    (jobs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(words), None)
+    return jobs
+
+
+def test_the_sweep_over_theta_is_a_grid_of_widths_fusions_and_seeds():
+    jobs = sweep("+sweep=theta")
+    assert len({tuple(job) for job in jobs}) == len(jobs) == 7 * 2 * 5
+    assert ["theta=0.02", "fusion=early", "seed=0", "+sweep=theta"] in jobs
+    assert ["theta=0.6", "fusion=late", "seed=4", "+sweep=theta"] in jobs
+
+
+def test_the_sweep_of_controls_has_every_control_once():
+    names = [path.stem for path in configuration.FOLDER.glob("control/*.yaml")]
+    jobs = sweep("+sweep=controls")
+    assert len(jobs) == len(names) * 5
+    assert {job[0] for job in jobs} == {f"+control={name}" for name in names}
+    one_seed = [job[:1] for job in sweep("+sweep=controls", "seed=0")]
+    assert len({runs.identity(science(*job)) for job in one_seed}) == len(names)
+
+
+def test_the_command_line_has_the_last_word_in_a_sweep():
+    jobs = sweep("+sweep=controls", "n=17", "seed=0,1", "+control=none,double")
+    assert [sorted(job) for job in jobs] == [
+        ["+control=" + arm, "+sweep=controls", "n=17", f"seed={seed}"]
+        for arm in ("none", "double")
+        for seed in (0, 1)
+    ]
+
+
+@pytest.mark.parametrize("fusion", ["none", "early"])
+def test_a_control_that_the_paper_has_is_the_papers_own_run(fusion):
+    control = {"none": "none", "early": "box"}[fusion]
+    assert science(f"+control={control}") == science(f"fusion={fusion}")
 
 
 def test_the_defaults_are_the_papers():
@@ -127,6 +177,7 @@ def test_values_of_the_wrong_kind_are_refused(override, message):
         (["+thet=0.2"], "Did you mean theta"),
         (["fusion=erly"], "fusion=erly: no such option. Did you mean fusion=early?"),
         (["experiment=heart"], "write +experiment=…"),
+        (["control=double"], "write +control=…"),
         (["theta=1.5", "fusion=early"], r"theta=1.5: expected one number in (0, 1]"),
         (["n=999"], "n=999: the training set has"),
         (["data.root=/nowhere"], "/nowhere/Task04_Hippocampus: no such folder"),
@@ -172,6 +223,8 @@ def test_theta_and_split_count_only_where_something_is_split():
     early = science("fusion=early")
     assert science("fusion=early", "theta=0.3") != early
     assert science("fusion=early", "split=as_released") != early
+    rescaled = science("fusion=rescaled")
+    assert science("fusion=rescaled", "theta=0.3") == rescaled != science()
 
 
 @pytest.mark.parametrize(
