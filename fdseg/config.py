@@ -3,11 +3,15 @@
 import difflib
 import functools
 import inspect
+import math
 import os
 import re
+import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,10 +19,11 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fdseg.errors import FdsegError
+from fdseg.errors import FdsegError, Stopped
 
 _PACKAGE = Path(__file__).parent
 #: The configuration folder: inside the package in a wheel, beside it in a checkout.
@@ -71,31 +76,54 @@ def entry_point(run: Callable[[DictConfig], float | None], name: str) -> Callabl
         try:
             check_keys(config, name)
             return run(config)
-        except FdsegError as error:
-            _stop(str(error))
-        except InstantiationException as error:
-            if isinstance(error.__cause__, FdsegError):
-                _stop(str(error.__cause__))
-            raise
+        except Stopped as error:
+            print(f"{error}; the same command goes on from there.", file=sys.stderr)
+            signal.raise_signal(error.number)  # now to whoever listened before the run did
+            raise SystemExit(128 + error.number) from None
+        except Exception as error:
+            cause = error.__cause__ if isinstance(error, InstantiationException) else error
+            if not _in_multirun():
+                if isinstance(cause, FdsegError):
+                    _stop(str(cause))
+                raise
+            # The others go on. What runs cannot be trusted to remember, their folders do.
+            if isinstance(cause, FdsegError):
+                print(f"error: {cause}", file=sys.stderr)
+            else:
+                traceback.print_exc()
+            return math.nan  # for a search: a trial that failed
 
     def main() -> None:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of being printed
         # OpenMP's threads spin while they wait. With another busy program on the machine that made
         # a training step 30 times slower; this short a spin cost nothing where there was none.
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-        warnings.showwarning = _show_warning
-        try:
+        with errors_in_one_line(name):
             hydra.main(version_base="1.3", config_path=str(FOLDER), config_name=name)(work)()
-        except HydraException as error:
-            _stop(_explain(error, name))
-        except OmegaConfBaseException as error:
-            _stop(str(error))
-        except BrokenPipeError:  # `--help | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except KeyboardInterrupt:
-            _stop("interrupted; the same command goes on from the last checkpoint.", status=130)
 
     return main
+
+
+@contextmanager
+def errors_in_one_line(name: str = "train") -> Iterator[None]:
+    """For commands: what a user can mend is one line and status 2, without a traceback.
+
+    Args:
+        name: of the primary configuration, to name the nearest key or option.
+    """
+    warnings.showwarning = _show_warning
+    try:
+        yield
+    except FdsegError as error:
+        _stop(str(error))
+    except HydraException as error:
+        _stop(explain(error, name, sys.argv[1:]))
+    except OmegaConfBaseException as error:
+        _stop(str(error))
+    except BrokenPipeError:  # `--help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        _stop("interrupted; the same command goes on from the last checkpoint.", status=130)
 
 
 def resolve(config: DictConfig) -> DictConfig:
@@ -158,12 +186,17 @@ def check_keys(config: DictConfig, name: str) -> None:
         FdsegError: a key is unknown.
     """
     choices = HydraConfig.get().runtime.choices
-    known = _compose(name, [f"{g}={c}" for g, c in choices.items() if g in _defaults(name)])
+    known = _known(name, tuple(f"{g}={c}" for g, c in choices.items() if g in _defaults(name)))
     for path, node in _nodes(config):
         group = OmegaConf.select(known, path) if path else known
         # A node with a target is checked against it; a logger's or callback's key is just a name.
         if "_target_" not in node and path not in ("logger", "callbacks") and group is not None:
             _refuse_unknown(node, group, f"{path}." if path else "")
+
+
+@functools.cache  # the runs of a sweep differ in few choices
+def _known(name: str, choices: tuple[str, ...]) -> DictConfig:
+    return _compose(name, choices)
 
 
 def check_arguments(config: DictConfig) -> None:
@@ -214,28 +247,43 @@ def _unknown(key: str, known: Sequence[str]) -> str:
     return f"{key}: no such key. {hint}"
 
 
+@functools.cache
 def _defaults(name: str) -> list[str]:
     """The groups in the defaults list of a primary configuration."""
     entries = OmegaConf.load(FOLDER / f"{name}.yaml").defaults
     return [str(next(iter(e))) for e in entries if isinstance(e, DictConfig)]
 
 
-def _compose(name: str, overrides: Sequence[str] = ()) -> DictConfig:
+@contextmanager
+def hydra_ready() -> Iterator[None]:
+    """Let configurations be composed, in a command of Hydra's or outside of one."""
     if GlobalHydra.instance().is_initialized():
-        return hydra.compose(name, overrides=list(overrides))
-    with hydra.initialize_config_dir(str(FOLDER), version_base="1.3"):
+        yield
+    else:
+        with hydra.initialize_config_dir(str(FOLDER), version_base="1.3"):
+            yield
+
+
+def _compose(name: str, overrides: Sequence[str] = ()) -> DictConfig:
+    with hydra_ready():
         return hydra.compose(name, overrides=list(overrides))
 
 
-def _explain(error: BaseException, name: str) -> str:
-    """Hydra's complaint about an override, with the nearest key or option."""
+def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
+    """Hydra's complaint about an override, with the nearest key or option.
+
+    Args:
+        error: Hydra's.
+        name: of the primary configuration.
+        words: of the command line.
+    """
     text = str(error)
     groups = [g for g in _defaults(name) if " " not in g]
     bad = re.search(r"(?:Could not override|Could not append to config\. .*) '([\w.@/]+)'", text)
     if bad and bad[1] in ("experiment", "debug", "sweep", "control"):
         return f"{bad[1]}=…: write +{bad[1]}=…, it is added to the configuration."
     if bad:
-        chosen = [a for a in sys.argv[1:] if a.lstrip("+").split("=")[0] in groups]
+        chosen = [word for word in words if word.lstrip("+").split("=")[0] in groups]
         try:
             config = _compose(name, chosen)
         except HydraException:
@@ -255,6 +303,10 @@ def _explain(error: BaseException, name: str) -> str:
         hint = f" Did you mean {group[1]}={near[0]}?" if near else ""
         return f"{group[1]}={group[2]}: no such option.{hint} Options: {', '.join(options)}."
     return text
+
+
+def _in_multirun() -> bool:
+    return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def _show_warning(

@@ -1,4 +1,6 @@
-"""The one exception that fdseg raises for what its user can mend."""
+"""The one exception for what a user can mend, and the end that is no error."""
+
+import signal
 
 
 class FdsegError(Exception):
@@ -6,3 +8,16 @@ class FdsegError(Exception):
 
     The entry points print its message without a traceback and leave with status 2.
     """
+
+
+class Stopped(Exception):
+    """A run was told to end by a signal, and left a checkpoint from which it can go on.
+
+    Args:
+        number: of the signal.
+        where: the run stood, for a person.
+    """
+
+    def __init__(self, number: int, where: str) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name} {where}")
+        self.number = number

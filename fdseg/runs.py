@@ -1,18 +1,26 @@
 """Runs on disk: their identity, their folder, and files that are written whole or not at all."""
 
 import csv
+import fcntl
 import hashlib
 import io
 import json
 import os
+import platform
+import time
+import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal
 
 import numpy as np
 
-from fdseg.errors import FdsegError
+from fdseg.errors import FdsegError, Stopped
+
+LOCK, FAILURE = "lock", "failure.json"  # files of a run's folder
 
 
 def identity(science: Mapping[str, Any]) -> str:
@@ -30,10 +38,15 @@ def run_folder(
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """The result of a finished run; ``None`` where there is none, or it is not whole."""
+    return _json(folder / "result.json")
+
+
+def _json(path: Path) -> dict[str, Any] | None:
     try:
-        return json.loads((folder / "result.json").read_text())
+        values = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
+    return values if isinstance(values, dict) else None
 
 
 @contextmanager
@@ -43,24 +56,107 @@ def only_process(folder: Path) -> Iterator[None]:
     Raises:
         FdsegError: another process holds it, or the folder can't be written.
     """
-    import fcntl
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("w")
+        file = (folder / LOCK).open("w")
     except OSError as error:
         raise FdsegError(
             f"{folder}: the run's folder cannot be written ({error.strerror}). Choose a folder "
             "that can with runs=…"
         ) from None
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        # Whoever only asks whether a run is at work holds its lock for a moment.
+        for _ in range(5):
+            if _lock(file, fcntl.LOCK_EX):
+                break
+            time.sleep(0.2)
+        else:
             raise FdsegError(
                 f"{folder}: another process works on this run. Wait for it, or end it."
-            ) from None
+            )
         yield
+
+
+def _lock(file: IO, kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def recorded(folder: Path) -> Iterator[None]:
+    """Keep the reason and the traceback of what fails in ``failure.json``, until it works.
+
+    An interruption is no failure: the run can go on.
+    """
+    (folder / FAILURE).unlink(missing_ok=True)
+    try:
+        yield
+    except Stopped:
+        raise
+    except Exception as error:
+        if folder.is_dir():  # not where it is the folder that was removed
+            with suppress(OSError):  # nor on a full disk; the error itself is what counts
+                write_json(folder / FAILURE, failure(error))
+        raise
+
+
+def failure(error: Exception) -> dict[str, str]:
+    """What ``failure.json`` says of an error: its reason in one line, and its traceback."""
+    text = str(error).strip() or type(error).__name__
+    kind = "" if isinstance(error, FdsegError) else f"{type(error).__name__}: "
+    return {
+        "reason": kind + text.splitlines()[0],
+        "traceback": "".join(traceback.format_exception(error)),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+    }
+
+
+@dataclass(frozen=True)
+class State:
+    """How a run stands.
+
+    Attributes:
+        name: ``done``, ``running``, ``failed``, ``stopped`` (it can go on) or ``missing``.
+        reason: of a failure, one line.
+        epochs: trained so far.
+        seconds: of the finished run by stage, or of the epochs so far.
+    """
+
+    name: Literal["done", "running", "failed", "stopped", "missing"]
+    reason: str = ""
+    epochs: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+def state(folder: Path) -> State:
+    """How the run of a folder stands, from its files alone."""
+    if read_result(folder) is not None:
+        return State("done", seconds=(_json(folder / "manifest.json") or {}).get("seconds", {}))
+    history = _history(folder)
+    epochs, seconds = len(history), {"training": sum(history)}
+    try:
+        with (folder / LOCK).open("r") as file:
+            if not _lock(file, fcntl.LOCK_SH):
+                return State("running", epochs=epochs, seconds=seconds)
+    except OSError:
+        return State("missing")
+    failed = _json(folder / FAILURE)
+    if failed is not None:
+        return State("failed", str(failed.get("reason", "")), epochs, seconds)
+    return State("stopped" if epochs else "missing", epochs=epochs, seconds=seconds)
+
+
+def _history(folder: Path) -> list[float]:
+    """Seconds of every epoch in ``history.csv``."""
+    try:
+        with (folder / "history.csv").open(newline="") as file:
+            return [float(row["seconds"]) for row in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError):
+        return []
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -86,18 +182,25 @@ def _mean_sem(values: np.ndarray) -> dict[str, float | None]:
     return {"mean": float(values.mean()), "sem": sem}
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole: under a temporary name, flushed, then renamed."""
+@contextmanager
+def whole(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that appears whole or not at all: temporary name, flushed, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("w", newline="") as file:
-            file.write(text)
+        with partial.open("wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole."""
+    with whole(path) as file:
+        file.write(text.encode())
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -112,3 +215,11 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: ``45 s``, ``7 min``, ``3.2 h``, ``12 days``."""
+    for unit, length, enough in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
+        if seconds < enough * length:
+            return f"{seconds / length:.{int(unit == 'h')}f} {unit}"
+    return f"{seconds / 86400:.0f} days"

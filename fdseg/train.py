@@ -6,6 +6,7 @@ configuration and finished runs answer at once.
 
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from fdseg import config as configuration
 from fdseg import runs
+from fdseg.sweep import Run, find, make_module
 
 if TYPE_CHECKING:
     import lightning as L
 
     from fdseg.callbacks import TestScores
     from fdseg.data.task import Task
-    from fdseg.module import SegmentationModule
 
 
 def run(config: DictConfig) -> float:
@@ -30,71 +31,38 @@ def run(config: DictConfig) -> float:
         Dice of the best epoch on the validation set, for hyper-parameter searches.
     """
     start = time.perf_counter()
-    configuration.resolve(config)
-    task: Task = instantiate(config.data, _convert_="all")
-    _announce(task)
-    folder = _folder(config, task)
-    result = runs.read_result(folder)
+    found = find(config)
+    _announce(found)
+    result = runs.read_result(found.folder)
     if result is None:
-        with runs.only_process(folder):
-            result = _work(config, task, folder, start)
-    _print_result(result, folder)
+        with runs.only_process(found.folder), runs.recorded(found.folder):
+            result = _work(found, start)
+    _print_result(result, found.folder)
     return result["validation"]["dice"]
 
 
-def _announce(task: "Task") -> None:
-    if task.is_phantom:
-        rule = "*" * 78
-        print(
-            f"{rule}\n* PHANTOM COHORT: data.root is unset, so this is synthetic data. Its results "
-            f"say\n* nothing about patients. Set FDSEG_DATA or data.root to use real volumes.\n"
-            f"{rule}"
-        )
-    print(task.summary(), flush=True)
+@cache
+def _say(*lines: str) -> None:
+    """Print what the runs of a sweep have in common once."""
+    print(*lines, sep="\n", flush=True)
 
 
-def _folder(config: DictConfig, task: "Task") -> Path:
-    """The run's folder, from everything that decides its numbers."""
-    if config.trainer.precision == "auto":
-        config.trainer.precision = _precision(config.trainer.accelerator)
-    task.draw(config.n, config.seed)  # refuses an n that is too large
-    digest = runs.identity({**configuration.science(config), "fingerprint": task.fingerprint})
-    folder = runs.run_folder(
-        Path(config.runs).absolute(),
-        task=task.name + ("-phantom" if task.is_phantom else ""),
-        backbone=config.backbone.name,
-        fusion=config.fusion.name,
-        n=config.n,
-        seed=config.seed,
-        digest=digest,
+def _announce(found: Run) -> None:
+    rule = "*" * 78
+    phantom = (
+        f"{rule}\n* PHANTOM COHORT: data.root is unset, so this is synthetic data. Its results "
+        f"say\n* nothing about patients. Set FDSEG_DATA or data.root to use real volumes.\n{rule}"
     )
-    config.folder = str(folder)
-    return folder
+    _say(*[phantom] * found.task.is_phantom, found.task.summary(), *found.notes)
 
 
-def _precision(accelerator: str) -> str:
-    """bf16-mixed where the processor or GPU computes it natively; elsewhere it is slower."""
-    import torch
-
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-        where = torch.cuda.get_device_name()
-    elif accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
-        native, where = False, "this GPU"
-    else:
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        where = "this processor"
-    chosen = "bf16-mixed" if native else "32-true"
-    print(f"Precision: {chosen} ({where} {'has' if native else 'lacks'} native bfloat16)")
-    return chosen
-
-
-def _work(config: DictConfig, task: "Task", folder: Path, start: float) -> dict[str, Any]:
+def _work(found: Run, start: float) -> dict[str, Any]:
+    config, task, folder = found.config, found.task, found.folder
     configuration.check_arguments(config)
     import lightning as L
     import torch
 
-    from fdseg.callbacks import TestScores
+    from fdseg.callbacks import TestScores, WholeCheckpoints
     from fdseg.data.datamodule import SegmentationData
     from fdseg.frequency import BoxSplit
     from fdseg.manifest import manifest
@@ -110,7 +78,7 @@ def _work(config: DictConfig, task: "Task", folder: Path, start: float) -> dict[
         **config.loader,
     )
     torch.manual_seed(config.seed)
-    module = _module(config, task)
+    module = make_module(config, len(task.structures))
     require_size(module.network, task.size)
     data.prepare_data()
 
@@ -121,6 +89,7 @@ def _work(config: DictConfig, task: "Task", folder: Path, start: float) -> dict[
         config.trainer,
         callbacks=[*instantiate(config.callbacks).values(), scores],
         logger=[*instantiate(config.logger).values()] or False,
+        plugins=[WholeCheckpoints()],
         default_root_dir=str(folder),
     )
     checkpoints = folder / "checkpoints"
@@ -159,19 +128,6 @@ def _work(config: DictConfig, task: "Task", folder: Path, start: float) -> dict[
         log(logger, OmegaConf.to_container(config, resolve=True), scores.rows, result, pictures)
     runs.write_json(folder / "result.json", result)
     return result
-
-
-def _module(config: DictConfig, task: "Task") -> "SegmentationModule":
-    from fdseg.module import SegmentationModule
-
-    structures = len(task.structures)
-    return SegmentationModule(
-        network=instantiate(config.network, structures=structures),
-        loss=instantiate(config.loss),
-        optimizer=instantiate(config.optimizer),
-        structures=structures,
-        seed=config.seed,
-    )
 
 
 def _result(

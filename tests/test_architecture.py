@@ -12,11 +12,11 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # From the ground up; a file may import from its own layer and those below.
 LAYERS = [
-    ["errors", "__init__", "metrics", "runs", "frequency"],
+    ["errors", "__init__", "metrics", "runs", "precision", "frequency"],
     ["networks", "data"],
     ["module", "manifest"],
-    ["callbacks", "report", "config"],
-    ["train"],
+    ["callbacks", "report", "config", "sweep", "cost"],
+    ["train", "status"],
 ]
 
 ROOMS = {room for rooms in LAYERS for room in rooms}
@@ -25,8 +25,8 @@ WALLS = {
     "torchio": ["data"],
     "nibabel": ["data"],
     "lightning": ["module", "callbacks", "data/datamodule", "train"],
-    "hydra": ["config", "train"],
-    "omegaconf": ["config", "train"],
+    "hydra": ["config", "sweep", "train", "status"],
+    "omegaconf": ["config", "sweep", "cost", "train", "status"],
     "wandb": [],
 }
 

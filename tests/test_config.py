@@ -28,7 +28,7 @@ def command(*words, **options):
 OPTIONS = [
     (folder.name, path.stem)
     for folder in sorted(configuration.FOLDER.iterdir())
-    if folder.is_dir() and folder.name not in ("experiment", "control", "sweep", "debug")
+    if folder.is_dir() and folder.name not in ("experiment", "control", "sweep", "debug", "hydra")
     for path in sorted(folder.glob("[!_]*.yaml"))
 ]
 

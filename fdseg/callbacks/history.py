@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
+from torch import Tensor
 
 from fdseg.runs import write_csv
 
@@ -23,11 +25,18 @@ class History(L.Callback):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.rows: list[dict[str, Any]] = []
+        self._losses: list[Tensor] = []
         self._start = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
         self._start = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        """Keep the step's loss; Lightning forgets the epoch's mean so far when a run resumes."""
+        self._losses.append(outputs["loss"].detach())
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Add a row; validation, where this epoch had one, has run by now."""
@@ -35,11 +44,14 @@ class History(L.Callback):
         start, self._start = self._start, time.perf_counter()
         validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         dice = metrics.get("validation/dice") if validated else None
+        loss = torch.stack([value.cpu() for value in self._losses]).double().mean().float()
+        loss = trainer.strategy.reduce(loss.to(pl_module.device), reduce_op="mean")
+        self._losses = []
         self.rows.append(
             {
                 "epoch": trainer.current_epoch + 1,
                 "step": trainer.global_step,
-                "train_loss": float(metrics["train/loss"]),
+                "train_loss": float(loss),
                 "validation_dice": None if dice is None else float(dice),
                 "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
                 "seconds": round(self._start - start, 4),
@@ -50,12 +62,13 @@ class History(L.Callback):
             write_csv(self.path, list(self.rows[0]), self.rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows so far."""
-        return {"rows": self.rows}
+        """The rows so far, and the losses of an epoch that has begun."""
+        return {"rows": self.rows, "losses": [float(loss) for loss in self._losses]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue a table."""
         self.rows = list(state_dict["rows"])
+        self._losses = list(torch.tensor(state_dict["losses"]))
 
 
 def _learned(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -8,6 +8,8 @@ import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from fdseg.runs import duration
+
 
 class RunProgress(ProgressBar):
     """A bar over all steps of all epochs, and an estimate of the run's time after the first epoch.
@@ -107,10 +109,3 @@ def _estimate(trainer: L.Trainer, epoch_seconds: float) -> str:
         f"{duration(seconds)}: {trainer.max_epochs} epochs of {trainer.num_training_batches} "
         f"steps, {validations} validations."
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: ``45 s``, ``7 min``, ``3.2 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from fdseg.data.cache import PreparedCase, Preparer
 from fdseg.data.preprocess import Preprocessing
 from fdseg.data.task import Task
+from fdseg.errors import FdsegError
 
 Augmentation = Callable[[Any], Any]
 
@@ -82,23 +83,50 @@ class CaseDataset(Dataset):
 class EpochSampler(Sampler):
     """Shuffles by seed and epoch alone, so a resumed run meets the same order.
 
-    Yields pairs ``(index, epoch)``, by which the augmentation is drawn in any worker.
+    Yields pairs ``(index, epoch)``, by which the augmentation is drawn in any worker. Several
+    processes share every batch of the one order, so their mean gradient is that of one process.
+
+    Args:
+        length: number of cases.
+        seed: of the order.
+        epoch: to begin with.
+        batch_size: cases per step, of all processes together.
+        rank, world: this process among all.
+        start: steps of the first epoch that were done before.
     """
 
-    def __init__(self, length: int, seed: int, epoch: int = 0) -> None:
+    def __init__(
+        self,
+        length: int,
+        seed: int,
+        epoch: int = 0,
+        *,
+        batch_size: int = 1,
+        rank: int = 0,
+        world: int = 1,
+        start: int = 0,
+    ) -> None:
         self.length, self.seed, self.epoch = length, seed, epoch
+        self.batch_size, self.rank, self.world, self.start = batch_size, rank, world, start
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before every epoch."""
-        self.epoch = epoch
+        if epoch != self.epoch:
+            self.epoch, self.start = epoch, 0
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))
         order = torch.randperm(self.length, generator=generator).tolist()
-        return iter([(index, self.epoch) for index in order])
+        for first in range(self.start * self.batch_size, self.length, self.batch_size):
+            batch = order[first : first + self.batch_size]
+            share = -(-len(batch) // self.world)
+            batch *= self.world  # a short last batch is filled from its start
+            for index in batch[self.rank * share : (self.rank + 1) * share]:
+                yield index, self.epoch
 
     def __len__(self) -> int:
-        return self.length
+        whole, rest = divmod(self.length, self.batch_size)
+        return (whole * self.batch_size + -(-rest // self.world) * self.world) // self.world
 
 
 class SegmentationData(L.LightningDataModule):
@@ -108,7 +136,8 @@ class SegmentationData(L.LightningDataModule):
         task: the data.
         n: number of training cases.
         seed: draws them, their order and their augmentation.
-        batch_size: cases per training step; validation and test take one at a time.
+        batch_size: cases per training step, shared by all devices; validation and test take one
+            at a time.
         workers: processes that load; 0 loads in the training process, fastest without augmentation.
         in_ram: hold training and validation cases in memory.
         augmentation: a TorchIO transform for the training cases.
@@ -156,18 +185,47 @@ class SegmentationData(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Training cases in the order of the seed and epoch."""
+        rank, world = self._place()
         # Lightning makes the first iterator before it tells the epoch; a resumed run has one.
-        epoch = self.trainer.current_epoch if self.trainer else 0
-        sampler = EpochSampler(len(self.training), self.seed, epoch)
-        return self._loader(self.training, batch_size=self.batch_size, sampler=sampler)
+        sampler = EpochSampler(
+            len(self.training),
+            self.seed,
+            self.trainer.current_epoch if self.trainer else 0,
+            batch_size=self.batch_size,
+            rank=rank,
+            world=world,
+            start=self._steps_done(),
+        )
+        return self._loader(self.training, batch_size=self.batch_size // world, sampler=sampler)
 
     def val_dataloader(self) -> DataLoader:
-        """Validation cases, one at a time."""
-        return self._loader(self.validation)
+        """Validation cases, one at a time; several processes share them."""
+        rank, world = self._place()
+        return self._loader(self.validation, sampler=range(rank, len(self.validation), world))
 
     def test_dataloader(self) -> DataLoader:
         """Test cases, one at a time."""
         return self._loader(self.test)
+
+    def _place(self) -> tuple[int, int]:
+        """This process among those that train together."""
+        rank, world = (
+            (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        )
+        if self.batch_size % world:
+            raise FdsegError(
+                f"loader.batch_size={self.batch_size}: {world} devices cannot share it evenly. It "
+                f"counts the cases of all devices; write loader.batch_size={world} or a multiple."
+            )
+        return rank, world
+
+    def _steps_done(self) -> int:
+        """Steps of the epoch in which a checkpoint was made; 0 where it was made at its end."""
+        if not self.trainer:
+            return 0
+        # Lightning counts a step as completed only after the callbacks that end it.
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        return done.ready if done.completed < done.ready else 0
 
     def _dataset(self, names: Sequence[str], **options: Any) -> CaseDataset:
         return CaseDataset(self.preparer(self.task.cases(names), self.task.digests), **options)

@@ -1,0 +1,49 @@
+"""Which precision this machine computes natively, told without loading PyTorch where possible."""
+
+import sys
+from pathlib import Path
+
+
+def best_precision(accelerator: str) -> tuple[str, str]:
+    """Lightning's name of the precision to train in, and a sentence that says why.
+
+    bf16-mixed where the processor or GPU computes it natively; elsewhere it is slower than 32 bits.
+
+    Args:
+        accelerator: Lightning's: auto, cpu, gpu, cuda, mps.
+    """
+    if accelerator == "cpu" or (accelerator == "auto" and not _may_have_gpu()):
+        native, where = _processor_has_bfloat16(), "this processor"
+    else:
+        native, where = _gpu_has_bfloat16()
+    chosen = "bf16-mixed" if native else "32-true"
+    return chosen, f"Precision: {chosen} ({where} {'has' if native else 'lacks'} native bfloat16)"
+
+
+def _may_have_gpu() -> bool:
+    """Whether PyTorch may find a GPU: on Linux a driver's device file says so at once."""
+    if sys.platform != "linux":
+        return True
+    return any(Path("/dev").glob(pattern) for pattern in ("nvidia*", "kfd", "dri/renderD*", "dxg"))
+
+
+def _processor_has_bfloat16() -> bool:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        import torch
+
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    flags = next((line for line in text.splitlines() if line.startswith("flags")), "").split()
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+
+
+def _gpu_has_bfloat16() -> tuple[bool, str]:
+    import torch
+
+    if torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return native, torch.cuda.get_device_name()
+    if torch.backends.mps.is_available():
+        return False, "this GPU"
+    return _processor_has_bfloat16(), "this processor"

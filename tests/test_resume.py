@@ -1,0 +1,257 @@
+"""A run that is killed, stopped or fails goes on, in the end, as if nothing had happened."""
+
+import csv
+import json
+import math
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import hydra
+import pytest
+import torch
+from monai.losses import DiceLoss
+
+from fdseg import config as configuration
+from fdseg import runs, train
+from fdseg.errors import FdsegError, Stopped
+from fdseg.module import SegmentationModule
+
+TINY = [
+    "data=hippocampus", "data.root=null", "data.phantom.subjects=8", "data.phantom.scale=0.6",
+    "data.split.training=6", "data.split.validation=1", "data.split.test=2", "n=3",
+    "trainer.max_epochs=4", "trainer.check_val_every_n_epoch=1", "trainer.accelerator=cpu",
+    "callbacks.last.every_n_epochs=1", "fusion=early",
+]  # fmt: skip
+# One server that has loaded the libraries and forks: a run then starts at once.
+FORK = multiprocessing.get_context("forkserver")
+FORK.set_forkserver_preload(["fdseg.train", "fdseg.callbacks", "fdseg.report.run", "torchio"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """For the same bits here and in the children; volumes this small need no more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def run(cohort, where, *overrides):
+    words = [*TINY, f"data.cache={cohort}", f"runs={where}", *overrides]
+    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
+        config = hydra.compose("train", overrides=words)
+    train.run(config)
+    return Path(config.folder)
+
+
+def numbers(folder):
+    """Everything that a run computed, to the last bit: weights, moments, history, cases."""
+    checkpoints = {}
+    for name in ("best", "last"):
+        content = torch.load(folder / f"checkpoints/{name}.ckpt", weights_only=True)
+        state = content["optimizer_states"][0]["state"]
+        tensors = {
+            **content["state_dict"],
+            **{(i, k): v for i in state for k, v in state[i].items()},
+        }
+        checkpoints[name] = {key: value.flatten().tolist() for key, value in tensors.items()}
+    with (folder / "history.csv").open() as file:
+        history = [{k: v for k, v in r.items() if k != "seconds"} for r in csv.DictReader(file)]
+    result = json.loads((folder / "result.json").read_text())
+    return checkpoints, history, (folder / "cases.csv").read_text(), result
+
+
+def events(at, report):
+    """Call ``report`` with a counter at every moment at which a file is written or renamed."""
+    count = 0
+    fsync, replace = os.fsync, Path.replace
+
+    def tick():
+        nonlocal count
+        count += 1
+        report(count) if at is None or count == at else None
+
+    def ticking_fsync(descriptor):
+        tick()
+        fsync(descriptor)
+
+    def ticking_replace(self, target):
+        tick()
+        moved = replace(self, target)
+        tick()
+        return moved
+
+    os.fsync, Path.replace = ticking_fsync, ticking_replace
+
+
+def child(cohort, where, words, die_at=None, counter=None):
+    torch.set_num_threads(1)
+    if die_at is not None:
+        events(die_at, lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    elif counter is not None:
+        events(None, lambda count: setattr(counter, "value", count))
+    run(cohort, where, *words)
+
+
+def start(*arguments, **options):
+    process = FORK.Process(target=child, args=arguments, kwargs=options)
+    process.start()
+    return process
+
+
+@pytest.fixture(scope="module")
+def whole(cohort, tmp_path_factory):
+    """A run that nothing disturbed: its numbers, its seconds, how often it wrote."""
+    where = tmp_path_factory.mktemp("whole")
+    run(cohort, where / "warm")  # the cohort is made and prepared
+    counter = FORK.Value("i", 0)
+    begun = time.perf_counter()
+    process = start(cohort, where, [], counter=counter)
+    process.join(200)
+    assert process.exitcode == 0
+    seconds = time.perf_counter() - begun
+    folder = next(p.parent for p in where.rglob("result.json") if "warm" not in p.parts)
+    return numbers(folder), seconds, counter.value
+
+
+@pytest.mark.parametrize(
+    "seed", [pytest.param(i, marks=[pytest.mark.slow] if i % 5 else []) for i in range(20)]
+)
+def test_a_run_killed_at_any_moment_ends_in_the_bits_of_one_that_was_not(
+    seed, whole, cohort, tmp_path
+):
+    expected, seconds, writes = whole
+    rng = random.Random(seed)
+    if seed % 2:
+        process = start(cohort, tmp_path, [])
+        process.join(rng.uniform(0.05, 0.95) * seconds)
+    else:  # while a checkpoint, a prediction, a table or the result is written
+        process = start(cohort, tmp_path, [], die_at=rng.randint(1, writes))
+        process.join(200)
+        assert process.exitcode == -signal.SIGKILL
+    process.kill()
+    process.join()
+    again = start(cohort, tmp_path, [])
+    again.join(200)
+    assert again.exitcode == 0
+    folder = next(tmp_path.rglob("result.json")).parent
+    assert numbers(folder) == expected
+
+
+class Raise:
+    """Raises a signal after a step of training."""
+
+    def __init__(self, monkeypatch, number, step):
+        from fdseg.callbacks import History
+
+        original = History.on_train_batch_end
+
+        def after(self, trainer, *rest):
+            original(self, trainer, *rest)
+            if trainer.global_step == step:
+                signal.raise_signal(number)
+
+        monkeypatch.setattr(History, "on_train_batch_end", after)
+
+
+@pytest.mark.parametrize(
+    ("number", "step"), [(signal.SIGTERM, 5), (signal.SIGUSR2, 6), (signal.SIGUSR1, 1)]
+)
+def test_a_signal_checkpoints_at_once_in_the_middle_of_an_epoch_and_nothing_is_lost(
+    number, step, whole, cohort, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        Raise(patch, number, step)
+        with pytest.raises(Stopped, match=f"stopped by {number.name}.*step {step}"):
+            run(cohort, tmp_path)
+    folder = next(tmp_path.rglob("last.ckpt")).parents[1]
+    kept = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    assert kept["global_step"] == step
+    assert runs.state(folder).name in ("stopped", "missing")
+    assert not (folder / "failure.json").exists()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    run(cohort, tmp_path)
+    assert numbers(folder) == whole[0]
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"), [(math.nan, "is nan in epoch 3"), (1e3, r"is \d+.* in epoch 3.*began at")]
+)
+def test_a_loss_that_diverges_ends_the_run_with_a_record(
+    factor, words, cohort, tmp_path, monkeypatch
+):
+    original, calls = DiceLoss.forward, iter(range(100))
+    monkeypatch.setattr(
+        DiceLoss, "forward", lambda *a: original(*a) * (factor if next(calls) >= 6 else 1)
+    )
+    with pytest.raises(FdsegError, match=f"the training loss {words}.*optimizer.lr"):
+        run(cohort, tmp_path)
+    folder = next(tmp_path.rglob("failure.json")).parent
+    record = json.loads((folder / "failure.json").read_text())
+    assert "the training diverges" in record["reason"]
+    assert "guard.py" in record["traceback"]
+    assert runs.state(folder).name == "failed"
+    assert runs.state(folder).reason == record["reason"]
+    kept = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    assert kept["epoch"] == 1  # the second, still sound
+
+
+def test_a_failure_is_forgotten_once_the_run_works(whole, cohort, tmp_path, monkeypatch):
+    def broken(self, *_):
+        raise RuntimeError("CUDA out of memory\nand more")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentationModule, "training_step", broken)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            run(cohort, tmp_path)
+    record = json.loads(next(tmp_path.rglob("failure.json")).read_text())
+    assert record["reason"] == "RuntimeError: CUDA out of memory"
+    folder = run(cohort, tmp_path)
+    assert not (folder / "failure.json").exists()
+    assert numbers(folder) == whole[0]
+
+
+def at_epoch(monkeypatch, epoch, do):
+    from fdseg.callbacks import RequireFolder
+
+    original = RequireFolder.on_train_epoch_end
+
+    def before(self, trainer, module):
+        if trainer.current_epoch + 1 == epoch:
+            do(self.folder)
+        original(self, trainer, module)
+
+    monkeypatch.setattr(RequireFolder, "on_train_epoch_end", before)
+
+
+def test_a_removed_folder_ends_the_run_and_is_not_half_made_again(cohort, tmp_path, monkeypatch):
+    import shutil
+
+    at_epoch(monkeypatch, 2, shutil.rmtree)
+    with pytest.raises(FdsegError, match="the run's folder was removed while it trained"):
+        run(cohort, tmp_path)
+    assert not list(tmp_path.rglob("history.csv"))
+
+
+def test_a_full_disk_ends_the_run_and_it_goes_on_when_there_is_room(
+    whole, cohort, tmp_path, monkeypatch
+):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        at_epoch(patch, 3, lambda _: patch.setattr(os, "fsync", full))
+        with pytest.raises(OSError, match="No space left"):
+            run(cohort, tmp_path)
+    folder = run(cohort, tmp_path)
+    assert numbers(folder) == whole[0]
+    assert not list(folder.rglob("*.partial"))
