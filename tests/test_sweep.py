@@ -1,0 +1,177 @@
+import json
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from fdseg import config as configuration
+from fdseg import cost, runs, status, sweep
+from fdseg.errors import FdsegError
+
+PHANTOM = ["data.root=null", "data.phantom.subjects=6"]
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Overrides for a phantom below a folder of its own."""
+    return [*PHANTOM, f"runs={tmp_path}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "sizes"),
+    [
+        ("table2_red_nucleus", "red_nucleus", (4, 8, 16, 51)),
+        ("table2_dentate_nucleus", "dentate_nucleus", (4, 7, 13, 42)),
+        ("table3_spleen", "spleen", (4, 8, 25)),
+        ("table3_heart", "heart", (4, 12)),
+        ("table3_hippocampus", "hippocampus", (4, 17, 83, 166)),
+    ],
+)
+def test_a_table_is_every_size_times_ten_seeds_times_three_fusions(name, task, sizes):
+    found = [config for _, _, config in sweep.configurations([f"+sweep={name}"])]
+    assert {config.data.name for config in found} == {task}
+    cells = Counter((config.n, config.seed, config.network.fusion) for config in found)
+    expected = {(n, s, f) for n in sizes for s in range(10) for f in ("none", "early", "late")}
+    assert cells == dict.fromkeys(expected, 1)
+
+
+def test_the_five_tables_are_the_510_runs_of_the_study():
+    names = [path.stem for path in configuration.FOLDER.glob("sweep/table*.yaml")]
+    assert sum(len(list(sweep.configurations([f"+sweep={name}"]))) for name in names) == 510
+
+
+def test_the_command_line_narrows_a_sweep():
+    words = ["+sweep=table3_hippocampus", "n=4", "seed=3,5", "fusion=early"]
+    found = [(c.n, c.seed, c.fusion.name) for _, _, c in sweep.configurations(words)]
+    assert found == [(4, 3, "early"), (4, 5, "early")]
+
+
+def test_jobs_composed_together_equal_those_that_hydra_composes_one_by_one():
+    import hydra
+
+    words = ["+experiment=heart", "fusion=none,late", "theta=0.1,[0.2,0.2,1]", "optimizer.lr=1e-4",
+             "seed=1", "backbone=segresnet", "+trainer.profiler=simple"]  # fmt: skip
+    for _, job, config in sweep.configurations(words):
+        with configuration.hydra_ready():
+            assert hydra.compose("train", overrides=job) == config
+
+
+def test_a_run_is_found_where_training_puts_it(place):
+    [point] = sweep.grid([*place, "seed=3", "fusion=late"])
+    assert point.run is not None
+    assert point.run.folder.match("hippocampus-phantom/unet/late/n4/seed3-????????")
+    assert point.swept == {}
+    assert point.state == runs.State("missing")
+
+
+def finish(point, training=100.0):
+    runs.write_json(point.run.folder / "result.json", {"test": 1})
+    seconds = {"preparation": 1.0, "training": training, "test": 4.0}
+    runs.write_json(point.run.folder / "manifest.json", {"seconds": seconds})
+
+
+def begin(point, epochs, seconds=0.5):
+    rows = [{"epoch": i + 1, "seconds": seconds} for i in range(epochs)]
+    runs.write_csv(point.run.folder / "history.csv", ["epoch", "seconds"], rows)
+    (point.run.folder / "lock").touch()
+
+
+def test_the_status_tells_done_running_stopped_failed_and_missing_apart(place, capsys):
+    words = [*place, "fusion=none,early", "seed=range(3)", "n=4"]
+    points = sweep.grid(words)
+    assert [p.state.name for p in points] == ["missing"] * 6
+    finish(points[0])
+    begin(points[1], 150)
+    begin(points[2], 30)
+    runs.write_json(points[2].run.folder / "failure.json", {"reason": "out of memory"})
+    begin(points[3], 75)
+    with runs.only_process(points[3].run.folder):
+        status.run(words)
+        now = [p.state.name for p in sweep.grid(words)]
+    printed = capsys.readouterr().out
+    assert now == ["done", "stopped", "failed", "running", "missing", "missing"]
+    assert "6 runs: 1 done, 1 running, 1 stopped, 1 failed, 2 missing" in printed
+    assert "failed: fusion=none seed=2: out of memory" in printed
+    lines = [line.split() for line in printed.splitlines()]
+    assert lines[0] == ["seed", "0", "1", "2"]
+    assert lines[1] == ["fusion=none", "●", "◐", "✗", "50%"]
+    assert lines[2] == ["fusion=early", "▶", "·", "·", "25%"]
+
+
+def test_the_time_left_follows_from_the_runs_done(place):
+    words = [*place, "n=2,4", "seed=0,1", "trainer.max_epochs=100"]
+    points = sweep.grid(words)
+    finish(points[0], training=200)  # n=2: 200 steps, so 1 s a step, and 5 s beside
+    begin(points[2], 50, seconds=4.0)  # n=4: 200 of 400 steps in 200 s
+    # Left: n=2 whole, 205 s; n=4 half, 205 s; n=4 whole, 405 s.
+    assert cost.remaining(sweep.grid(words)) == "used 7 min, left about 14 min"
+
+
+def test_a_machine_reads_one_object_per_run(place, capsys):
+    status.run([*place, "seed=0,1", "n=4,99", "--json"])
+    values = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(v["seed"], v["n"], v["state"]) for v in values] == [
+        ("0", "4", "missing"), ("0", "99", "failed"), ("1", "4", "missing"), ("1", "99", "failed")
+    ]  # fmt: skip
+    assert "n=99: the training set has" in values[1]["reason"]
+
+
+def test_a_search_has_no_grid_and_says_so():
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    with pytest.raises(FdsegError, match="searches as it goes"):
+        sweep.grid(["+sweep=search"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["+sweep=table4"], "sweep=table4: no such option"),
+        (["sed=1,2"], "sed: no such key. Did you mean seed"),
+        (["sed=1"], "sed: no such key. Did you mean seed"),
+        (["fusion=none,erly"], "fusion=erly: no such option. Did you mean fusion=early?"),
+    ],
+)
+def test_wrong_words_of_a_status_are_explained(words, message):
+    ended = subprocess.run(
+        [sys.executable, "-m", "fdseg.status", *words],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert message in ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def multirun(place, *words):
+    return subprocess.run(
+        [sys.executable, "-m", "fdseg.train", "-m", "+sweep=smoke", "trainer.max_epochs=1",
+         "data.phantom.scale=0.5", "data.split.test=2", *place, *words],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def test_a_failing_run_does_not_stop_the_others_and_the_sweep_ends_with_a_list(place):
+    ended = multirun(place, "seed=0", "fusion=none,late", "n=999,2")
+    assert ended.returncode == 1
+    assert "4 runs: 2 done, 2 failed" in ended.stdout
+    assert ended.stderr.count("n=999: the training set has") >= 4  # when it failed, and in the list
+    again = multirun(place, "seed=0", "fusion=none,late", "n=2")
+    assert again.returncode == 0
+    assert "2 runs: 2 done" in again.stdout
+    assert "Training" not in again.stderr
+
+
+def test_the_cost_of_sweeps_follows_from_measured_steps(capsys, monkeypatch):
+    monkeypatch.setattr(cost, "_measure", lambda config: (2.0, 0.5))
+    status.run(["--cost", "+sweep=table3_heart,table3_spleen", "seed=0", "fusion=early", "n=4"])
+    printed = capsys.readouterr().out
+    # 1,200 steps of 2 s; 15 validations of 4 and of 7 subjects, a test of 4 and of 9.
+    heart, spleen = 2400 + 0.5 * (15 * 4 + 4), 2400 + 0.5 * (15 * 7 + 9)
+    assert f"2 runs: about {runs.duration(heart + spleen)}" in printed
+    assert "320×320×128" in printed
+    assert "256×256×128" in printed
+
+
+def test_a_measured_step_is_positive_and_independent_of_the_sweep():
+    [(_, _, config)] = sweep.configurations(["data.size=[24,24,8]", "fusion=early"])
+    step, case = cost._measure(config)
+    assert 0 < case < step < 10
