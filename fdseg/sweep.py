@@ -217,7 +217,7 @@ class Summary(Callback):
             print(error)
             return
         failed = [p for p in points if p.state.name == "failed"]
-        print("\n" + counts(points))
+        print("\n" + counts(points), flush=True)
         for point in failed:
             print(f"  failed: {label(point)}: {point.state.reason}", file=sys.stderr)
         if failed:
