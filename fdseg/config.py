@@ -44,6 +44,9 @@ OPERATIONAL = frozenset(
         "data.cohort.folder",
         "trainer.accelerator",
         "trainer.devices",
+        "trainer.num_nodes",
+        "trainer.strategy",
+        "trainer.use_distributed_sampler",
         "trainer.logger",
         "trainer.callbacks",
         "trainer.default_root_dir",
@@ -75,6 +78,10 @@ def entry_point(run: Callable[[DictConfig], float | None], name: str) -> Callabl
     def work(config: DictConfig) -> float | None:
         try:
             check_keys(config, name)
+            refuse_devices_in_one_process(config)
+        except FdsegError as error:  # of the command, not of one of its runs
+            _stop(str(error))
+        try:
             return run(config)
         except Stopped as error:
             print(f"{error}; the same command goes on from there.", file=sys.stderr)
@@ -306,7 +313,24 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
 
 
 def _in_multirun() -> bool:
-    return HydraConfig.get().mode == RunMode.MULTIRUN
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def refuse_devices_in_one_process(config: DictConfig) -> None:
+    """Refuse a run on several devices inside a multirun that does all runs in this process.
+
+    Raises:
+        FdsegError: names the launcher that works.
+    """
+    trainer = config.get("trainer")
+    several = trainer and (trainer.get("strategy") or trainer.devices not in (1, "1"))
+    if several and _in_multirun() and HydraConfig.get().launcher._target_.endswith("BasicLauncher"):
+        raise FdsegError(
+            "trainer.strategy and trainer.devices: a run on several devices starts more processes "
+            "by the words of its command, and here these are a whole sweep. Add "
+            "hydra/launcher=processes hydra.launcher.jobs=1, so that every run is a command of "
+            "its own, or hydra/launcher=slurm."
+        )
 
 
 def _show_warning(

@@ -112,7 +112,7 @@ def _measure(config: DictConfig) -> tuple[float, float]:
     import torch
 
     structures, size = len(config.data.structures), list(config.data.size)
-    if config.fusion.name == "none":
+    if config.network.fusion == "none":
         config.network.split = None
     module = make_module(config, structures)
     gpu = torch.cuda.is_available()

@@ -4,6 +4,8 @@ What only a run that trains needs is imported where that run begins, so that hel
 configuration and finished runs answer at once.
 """
 
+import math
+import os
 import sys
 import time
 from functools import cache
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     import lightning as L
 
     from fdseg.callbacks import TestScores
+    from fdseg.data.datamodule import SegmentationData
     from fdseg.data.task import Task
+    from fdseg.module import SegmentationModule
 
 
 def run(config: DictConfig) -> float:
@@ -32,6 +36,9 @@ def run(config: DictConfig) -> float:
     """
     start = time.perf_counter()
     found = find(config)
+    if _is_helper():
+        _work(found, start)
+        return math.nan
     _announce(found)
     result = runs.read_result(found.folder)
     if result is None:
@@ -39,6 +46,12 @@ def run(config: DictConfig) -> float:
             result = _work(found, start)
     _print_result(result, found.folder)
     return result["validation"]["dice"]
+
+
+def _is_helper() -> bool:
+    """Whether another process leads this run: of several devices, the first one does."""
+    ranks = ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")
+    return any(int(os.environ.get(rank, 0)) for rank in ranks)
 
 
 @cache
@@ -57,17 +70,14 @@ def _announce(found: Run) -> None:
 
 
 def _work(found: Run, start: float) -> dict[str, Any]:
+    """Train and test; several processes train together, the first one tests alone."""
     config, task, folder = found.config, found.task, found.folder
     configuration.check_arguments(config)
-    import lightning as L
     import torch
 
-    from fdseg.callbacks import TestScores, WholeCheckpoints
+    from fdseg.callbacks import TestScores
     from fdseg.data.datamodule import SegmentationData
-    from fdseg.frequency import BoxSplit
-    from fdseg.manifest import manifest
     from fdseg.networks.disentangled import require_size
-    from fdseg.report.run import log, overlays
 
     _quiet()
     data = SegmentationData(
@@ -81,32 +91,66 @@ def _work(found: Run, start: float) -> dict[str, Any]:
     module = make_module(config, len(task.structures))
     require_size(module.network, task.size)
     data.prepare_data()
-
-    runs.write_text(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
-    runs.write_text(folder / "split.json", task.subjects.to_json())
+    if not _is_helper():
+        runs.write_text(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+        runs.write_text(folder / "split.json", task.subjects.to_json())
     scores = TestScores(instantiate(config.scores), folder / "predictions")
-    trainer: L.Trainer = instantiate(
-        config.trainer,
-        callbacks=[*instantiate(config.callbacks).values(), scores],
-        logger=[*instantiate(config.logger).values()] or False,
-        plugins=[WholeCheckpoints()],
-        default_root_dir=str(folder),
-    )
-    checkpoints = folder / "checkpoints"
-    last = checkpoints / "last.ckpt"
+    trainer = _trainer(config, scores)
+    last = folder / "checkpoints" / "last.ckpt"
     if last.is_file():
-        print(f"Resuming from {last}")
+        _say(f"Resuming from {last}")
     prepared = time.perf_counter()
     trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
     trainer.save_checkpoint(last)  # the callback saves every few epochs only
+    best = next(c for c in trainer.checkpoint_callbacks if getattr(c, "monitor", None))
+    if trainer.world_size > 1:
+        torch.distributed.destroy_process_group()
+        if _is_helper():
+            return {}
+        trainer = _trainer(config, scores, devices=1, num_nodes=1, strategy="auto")
     trained = time.perf_counter()
-    tested = checkpoints / f"{config.checkpoint}.ckpt"
+    tested = last.with_name(f"{config.checkpoint}.ckpt")
     trainer.test(module, data, ckpt_path=tested, weights_only=True, verbose=False)
-    finished = time.perf_counter()
+    seconds = {
+        "preparation": prepared - start,
+        "training": trained - prepared,
+        "test": time.perf_counter() - trained,
+    }
+    validation = float(best.best_model_score)  # type: ignore[attr-defined]
+    return _finish(found, trainer, module, data, scores, validation, seconds)
 
-    result = _result(trainer, module, scores, config, task)
+
+def _trainer(config: DictConfig, scores: "TestScores", **options: Any) -> "L.Trainer":
+    from fdseg.callbacks import WholeCheckpoints
+
+    return instantiate(
+        config.trainer,
+        callbacks=[*instantiate(config.callbacks).values(), scores],
+        logger=[*instantiate(config.logger).values()] or False,
+        plugins=[WholeCheckpoints()],
+        default_root_dir=config.folder,
+        **options,
+    )
+
+
+def _finish(
+    found: Run,
+    trainer: "L.Trainer",
+    module: "SegmentationModule",
+    data: "SegmentationData",
+    scores: "TestScores",
+    validation: float,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """Write what a run leaves, the result last."""
+    from fdseg.frequency import BoxSplit
+    from fdseg.manifest import manifest
+    from fdseg.report.run import log, overlays
+
+    config, task, folder = found.config, found.task, found.folder
+    result = _result(config, task, module, scores, validation)
     runs.write_csv(folder / "cases.csv", list(scores.rows[0]), scores.rows)
     split = getattr(module.network, "split", None) or BoxSplit()
     pictures = overlays(folder, data.test.cases, scores.rows, task, data.preprocessing, split)
@@ -117,11 +161,7 @@ def _work(found: Run, start: float) -> dict[str, Any]:
             drawn=data.drawn,
             parameters=sum(p.numel() for p in module.network.parameters()),
             device=str(trainer.strategy.root_device),
-            seconds={
-                "preparation": prepared - start,
-                "training": trained - prepared,
-                "test": finished - trained,
-            },
+            seconds=seconds,
         ),
     )
     for logger in trainer.loggers:
@@ -131,13 +171,12 @@ def _work(found: Run, start: float) -> dict[str, Any]:
 
 
 def _result(
-    trainer: "L.Trainer",
-    module: "SegmentationModule",
-    scores: "TestScores",
     config: DictConfig,
     task: "Task",
+    module: "SegmentationModule",
+    scores: "TestScores",
+    validation: float,
 ) -> dict[str, Any]:
-    best = next(c for c in trainer.checkpoint_callbacks if getattr(c, "monitor", None))
     return {
         "task": task.name,
         "phantom": task.is_phantom,
@@ -148,7 +187,7 @@ def _result(
         "theta": OmegaConf.to_object(config).get("theta"),  # type: ignore[union-attr]
         **{f"learned_{name}": float(value) for name, value in module.learned().items()},
         "checkpoint": config.checkpoint,
-        "validation": {"dice": float(best.best_model_score)},  # type: ignore[attr-defined]
+        "validation": {"dice": validation},
         "test": runs.summarise(scores.rows),
     }
 
@@ -178,7 +217,7 @@ def _quiet() -> None:
     """Leave out what Lightning says of its own accord and a user cannot act upon."""
     import logging
 
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

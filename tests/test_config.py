@@ -4,8 +4,6 @@ import time
 
 import hydra
 import pytest
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from fdseg import config as configuration
@@ -53,41 +51,6 @@ ADDED = [
 def test_every_experiment_and_control_composes(path):
     config = configuration.resolve(compose(f"+{path.parent.name}={path.stem}"))
     configuration.check_arguments(config)
-
-
-def sweep(*words):
-    """The jobs of a command, as Hydra's own sweeper makes them."""
-    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
-        config = hydra.compose("train", overrides=[words[0]], return_hydra_config=True)
-    assert config.hydra.mode.name == "MULTIRUN"
-    words = [*(f"{k}={v}" for k, v in config.hydra.sweeper.params.items()), *words]
-    (jobs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(words), None)
-    return jobs
-
-
-def test_the_sweep_over_theta_is_a_grid_of_widths_fusions_and_seeds():
-    jobs = sweep("+sweep=theta")
-    assert len({tuple(job) for job in jobs}) == len(jobs) == 7 * 2 * 5
-    assert ["theta=0.02", "fusion=early", "seed=0", "+sweep=theta"] in jobs
-    assert ["theta=0.6", "fusion=late", "seed=4", "+sweep=theta"] in jobs
-
-
-def test_the_sweep_of_controls_has_every_control_once():
-    names = [path.stem for path in configuration.FOLDER.glob("control/*.yaml")]
-    jobs = sweep("+sweep=controls")
-    assert len(jobs) == len(names) * 5
-    assert {job[0] for job in jobs} == {f"+control={name}" for name in names}
-    one_seed = [job[:1] for job in sweep("+sweep=controls", "seed=0")]
-    assert len({runs.identity(science(*job)) for job in one_seed}) == len(names)
-
-
-def test_the_command_line_has_the_last_word_in_a_sweep():
-    jobs = sweep("+sweep=controls", "n=17", "seed=0,1", "+control=none,double")
-    assert [sorted(job) for job in jobs] == [
-        ["+control=" + arm, "+sweep=controls", "n=17", f"seed={seed}"]
-        for arm in ("none", "double")
-        for seed in (0, 1)
-    ]
 
 
 @pytest.mark.parametrize("fusion", ["none", "early"])

@@ -41,10 +41,32 @@ def test_the_five_tables_are_the_510_runs_of_the_study():
     assert sum(len(list(sweep.configurations([f"+sweep={name}"]))) for name in names) == 510
 
 
+def test_the_sweep_over_theta_is_a_grid_of_widths_fusions_and_seeds():
+    found = [config for _, _, config in sweep.configurations(["+sweep=theta"])]
+    cells = Counter((config.theta, config.fusion.name, config.seed) for config in found)
+    widths = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
+    assert cells == {(t, f, s): 1 for t in widths for f in ("early", "late") for s in range(5)}
+
+
+def test_the_sweep_of_controls_has_every_control_once_per_seed_and_none_is_another():
+    names = [path.stem for path in configuration.FOLDER.glob("control/*.yaml")]
+    found = list(sweep.configurations(["+sweep=controls"]))
+    cells = Counter((swept["+control"], swept["seed"]) for swept, _, _ in found)
+    assert cells == {(name, str(seed)): 1 for name in names for seed in range(5)}
+    sciences = {
+        runs.identity(configuration.science(configuration.resolve(config)))
+        for _, _, config in found
+    }
+    assert len(sciences) == len(found)
+
+
 def test_the_command_line_narrows_a_sweep():
     words = ["+sweep=table3_hippocampus", "n=4", "seed=3,5", "fusion=early"]
     found = [(c.n, c.seed, c.fusion.name) for _, _, c in sweep.configurations(words)]
     assert found == [(4, 3, "early"), (4, 5, "early")]
+    words = ["+sweep=controls", "n=17", "seed=0,1", "+control=none,double"]
+    found = [(c.n, c.seed, c.fusion.name) for _, _, c in sweep.configurations(words)]
+    assert found == [(17, 0, "none"), (17, 0, "early"), (17, 1, "none"), (17, 1, "early")]
 
 
 def test_jobs_composed_together_equal_those_that_hydra_composes_one_by_one():
