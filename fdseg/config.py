@@ -3,6 +3,7 @@
 import difflib
 import functools
 import inspect
+import logging
 import math
 import os
 import re
@@ -105,6 +106,7 @@ def entry_point(run: Callable[[DictConfig], float | None], name: str) -> Callabl
         # OpenMP's threads spin while they wait. With another busy program on the machine that made
         # a training step 30 times slower; this short a spin cost nothing where there was none.
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # Optuna's, which tells its plugins
         with errors_in_one_line(name):
             hydra.main(version_base="1.3", config_path=str(FOLDER), config_name=name)(work)()
 

@@ -217,7 +217,7 @@ def _quiet() -> None:
     """Leave out what Lightning says of its own accord and a user cannot act upon."""
     import logging
 
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning", "alembic"):
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

@@ -1,0 +1,89 @@
+"""Several runs at a time on one machine."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fdseg import sweep
+from hydra_plugins.fdseg_launchers import ProcessesLauncher
+
+WORDS = [
+    "+sweep=smoke", "data.phantom.scale=0.5", "data.split.test=2", "seed=0",
+    "hydra/launcher=processes", "hydra.launcher.jobs=2", "hydra.launcher.threads=1",
+]  # fmt: skip
+
+
+def start(*words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "fdseg.train", "-m", *WORDS, *words],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def children(process):
+    """Every thread of a process has a list of those that it started."""
+    threads = Path(f"/proc/{process.pid}/task").glob("*/children")
+    return [int(pid) for path in threads for pid in path.read_text().split()]
+
+
+def wait_for(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+def states(where):
+    points = sweep.grid([*WORDS[:4], f"runs={where}"])
+    return {point.swept["fusion"]: point.state for point in points}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_killed_run_takes_no_other_with_it_and_is_done_the_next_time(tmp_path):
+    process = start(f"runs={tmp_path}")
+    wait_for(lambda: list(tmp_path.rglob("history.csv")))
+    victim = min(children(process))
+    os.kill(victim, signal.SIGKILL)
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "was killed by SIGKILL" in printed
+    names = [state.name for state in states(tmp_path).values()]
+    assert sorted(names) == ["done", "done", "failed"]
+    again = start(f"runs={tmp_path}")
+    printed, _ = again.communicate(timeout=300)
+    assert again.returncode == 0
+    assert "3 runs: 3 done" in printed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_terminated_launcher_lets_its_runs_checkpoint_and_they_go_on(tmp_path):
+    process = start(f"runs={tmp_path}", "trainer.max_epochs=200")
+    wait_for(lambda: list(tmp_path.rglob("history.csv")))
+    pids = children(process)
+    process.terminate()
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGTERM, printed
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    logs = "".join(path.read_text() for path in tmp_path.rglob("*.log"))
+    assert "stopped by SIGTERM" in logs
+    assert list(tmp_path.rglob("last.ckpt"))
+
+
+def test_cores_and_gpus_are_shared_out(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert [e["OMP_NUM_THREADS"] for e in ProcessesLauncher().environments] == ["1"] * 8
+    assert [e["OMP_NUM_THREADS"] for e in ProcessesLauncher(jobs=2).environments] == ["4"] * 2
+    assert ProcessesLauncher(jobs=2, threads=3).environments[0]["OMP_NUM_THREADS"] == "3"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    environments = ProcessesLauncher(per_gpu=2).environments
+    assert [e["CUDA_VISIBLE_DEVICES"] for e in environments] == ["4", "6", "4", "6"]
+    assert environments[0]["OMP_NUM_THREADS"] == "2"
