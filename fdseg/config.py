@@ -36,7 +36,16 @@ OPERATIONAL = frozenset(
         "runs",
         "folder",
         "logger",
-        "callbacks",
+        "callbacks.folder",
+        "callbacks.divergence",
+        "callbacks.history",
+        "callbacks.progress",
+        "callbacks.signal",
+        "callbacks.last",
+        "callbacks.best._target_",
+        "callbacks.best.dirpath",
+        "callbacks.best.filename",
+        "callbacks.best.enable_version_counter",
         "loader.workers",
         "loader.in_ram",
         "data.root",
@@ -168,7 +177,8 @@ def scaled_size(size: Sequence[int], scale: float) -> list[int]:
 def science(config: DictConfig) -> dict[str, Any]:
     """The part of a resolved configuration that decides the numbers of a result.
 
-    θ and the split do not count where nothing is split, nor the phantom where data is real.
+    θ and the split do not count where nothing is split, nor the phantom where data is real, nor
+    callbacks that train and choose the tested epoch as the default ones do.
     """
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     if values["network"]["fusion"] == "none":
@@ -181,6 +191,8 @@ def science(config: DictConfig) -> dict[str, Any]:
         for parent in parents:
             node = node.get(parent) or {}
         node.pop(last, None)
+    if values["callbacks"] == {"best": {"monitor": "validation/dice", "mode": "max"}}:
+        del values["callbacks"]
     return values
 
 

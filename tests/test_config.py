@@ -160,10 +160,45 @@ def science(*overrides):
     return configuration.science(configuration.resolve(compose("data.root=null", *overrides)))
 
 
+SCIENTIFIC = {
+    "n", "seed", "theta", "checkpoint", "scores", "network", "backbone", "fusion", "split", "loss",
+    "optimizer", "augmentation", "loader.batch_size",
+    "data._target_", "data.ignore", "data.exclude", "data.unlabelled", "data.phantom", "data.split",
+    "data.name", "data.cohort._target_", "data.cohort.participant", "data.structures", "data.size",
+    "data.reshape", "callbacks.best.monitor", "callbacks.best.mode",
+    "trainer._target_", "trainer.max_epochs", "trainer.precision", "trainer.deterministic",
+    "trainer.check_val_every_n_epoch", "trainer.num_sanity_val_steps",
+}  # fmt: skip
+
+
+def leaves(values, path=""):
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{path}{key}.")
+        else:
+            yield path + key
+
+
+def test_every_key_is_scientific_or_operational_and_nobody_adds_one_without_deciding():
+    """A new key belongs into the list above, or into ``config.OPERATIONAL``."""
+    keys = set(leaves(OmegaConf.to_container(compose("trainer=ddp"))))
+
+    def within(key, those):
+        parts = key.split(".")
+        return any(".".join(parts[: i + 1]) in those for i in range(len(parts)))
+
+    undecided = {
+        key for key in keys if within(key, SCIENTIFIC) == within(key, configuration.OPERATIONAL)
+    } - {"logger"}
+    assert undecided == set()
+    assert not {key for key in SCIENTIFIC if not any(k.startswith(key) for k in keys)}
+
+
 @pytest.mark.parametrize(
     "same",
     ["runs=/elsewhere", "data.cache=/elsewhere", "loader.workers=2", "loader.in_ram=false",
-     "logger=all", "trainer.accelerator=cpu", "trainer.devices=2"],
+     "logger=all", "trainer.accelerator=cpu", "trainer.devices=2", "trainer=ddp",
+     "callbacks.last.every_n_epochs=1", "callbacks.divergence.factor=3"],
 )  # fmt: skip
 def test_places_devices_and_views_do_not_make_another_run(same):
     assert science(same) == science()
@@ -175,7 +210,9 @@ def test_places_devices_and_views_do_not_make_another_run(same):
      "optimizer.lr=0.01", "trainer.max_epochs=2", "trainer.precision=bf16-mixed",
      "loader.batch_size=2", "augmentation=standard", "checkpoint=last", "data=heart",
      "data.size=[48,48,40]", "data.split.by=file", "data.exclude=[a]", "data.phantom.seed=1",
-     "scores.definition=max_of_directed", "trainer.check_val_every_n_epoch=5"],
+     "scores.definition=max_of_directed", "trainer.check_val_every_n_epoch=5",
+     "callbacks.best.mode=min",
+     "+callbacks.averaging={_target_: lightning.pytorch.callbacks.EMAWeightAveraging}"],
 )  # fmt: skip
 def test_whatever_changes_numbers_makes_another_run(other):
     assert science(other) != science()
