@@ -12,7 +12,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # From the ground up; a file may import from its own layer and those below.
 LAYERS = [
-    ["errors", "__init__", "metrics", "runs", "precision", "frequency"],
+    ["errors", "__init__", "metrics", "runs", "precision", "frequency", "statistics"],
     ["networks", "data"],
     ["module", "manifest"],
     ["callbacks", "report", "config", "sweep", "cost"],
