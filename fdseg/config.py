@@ -1,5 +1,6 @@
 """Composing the configuration, refusing what it does not know, and what makes two runs the same."""
 
+import copy
 import difflib
 import functools
 import inspect
@@ -11,7 +12,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -180,7 +181,12 @@ def science(config: DictConfig) -> dict[str, Any]:
     θ and the split do not count where nothing is split, nor the phantom where data is real, nor
     callbacks that train and choose the tested epoch as the default ones do.
     """
-    values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    return scientific(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+
+
+def scientific(config: Mapping[str, Any]) -> dict[str, Any]:
+    """:func:`science` of a plain configuration, as a run's ``config.yaml`` holds it."""
+    values = copy.deepcopy(dict(config))
     if values["network"]["fusion"] == "none":
         values["theta"] = values["split"] = None
     if values["data"]["root"] is not None:

@@ -177,8 +177,20 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return summary
 
 
+def ranks(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, float]]:
+    """The worst, the median and the best test case, each with its mean Dice over structures."""
+    dice: dict[str, list[float]] = {}
+    for row in rows:
+        dice.setdefault(row["case"], []).append(row["dice"])
+    means = {case: sum(values) / len(values) for case, values in dice.items()}
+    order = sorted(means, key=lambda case: means[case])
+    places = {"worst": order[0], "median": order[len(order) // 2], "best": order[-1]}
+    return {rank: (case, means[case]) for rank, case in places.items()}
+
+
 def _mean_sem(values: np.ndarray) -> dict[str, float | None]:
-    sem = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    with np.errstate(invalid="ignore"):  # HD95 may be infinite (scores.empty=inf)
+        sem = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
     return {"mean": float(values.mean()), "sem": sem}
 
 

@@ -9,6 +9,7 @@ from fdseg.data.preprocess import Preprocessing
 from fdseg.data.task import Task
 from fdseg.frequency import Split
 from fdseg.report.case import picture
+from fdseg.runs import ranks
 
 
 def overlays(
@@ -32,18 +33,10 @@ def overlays(
     Returns:
         The picture of each rank.
     """
-    dice: dict[str, list[float]] = {}
-    for row in rows:
-        dice.setdefault(row["case"], []).append(row["dice"])
-    means = {case: sum(values) / len(values) for case, values in dice.items()}
-    order = sorted(means, key=lambda case: means[case])
+    subjects = len({row["case"] for row in rows})
     pictures = {}
-    for rank, case in (
-        ("worst", order[0]),
-        ("median", order[len(order) // 2]),
-        ("best", order[-1]),
-    ):
-        title = f"{case}, the {rank} of {len(order)} test subjects: Dice {means[case]:.3f}"
+    for rank, (case, dice) in ranks(rows).items():
+        title = f"{case}, the {rank} of {subjects} test subjects: Dice {dice:.3f}"
         pictures[rank] = folder / "overlays" / f"{rank}.png"
         picture(
             pictures[rank],
