@@ -1,0 +1,189 @@
+"""Arms: runs that differ in their seed and n only, named by what sets them apart from the others.
+
+Whatever else decides the numbers (θ, the split, augmentation, the split of the data, the data
+itself) makes another arm. The arms of one task with the commonest settings need no further name;
+every other name lists how it departs from them.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from fdseg.report.departures import departures, own, value_at, value_text
+from fdseg.report.finished import Run
+from fdseg.report.paper import PAPER, SETTINGS
+from fdseg.runs import identity
+from fdseg.statistics import SubjectScores
+
+Unit = Literal["case", "participant"]
+
+#: Settings that belong to the treatment; arms that share all others share their baseline.
+_TREATMENT = frozenset({"fusion", "split", "theta", "network"})
+_ORDER = ("none", "early", "late")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train, at every n it was run with.
+
+    Attributes:
+        fusion: of its runs.
+        departures: from the reference arms' settings, as ``key=value``; none for a reference arm.
+        runs: by n, in the order of their seeds.
+        settings: all that its runs share.
+    """
+
+    fusion: str
+    departures: tuple[str, ...]
+    runs: Mapping[int, tuple[Run, ...]]
+    settings: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """``early``, or ``early, theta=0.2``."""
+        return ", ".join((self.fusion, *self.departures))
+
+    def scores(self, n: int, metric: str, unit: Unit = "case") -> SubjectScores | None:
+        """Of a metric, over test cases or their participants, and seeds.
+
+        Returns:
+            ``None`` where a value is infinite (HD95 of a missed structure, ``scores.empty=inf``).
+        """
+        rows = []
+        for run in self.runs[n]:
+            by_subject: dict[str, list[float]] = {}
+            for case in run.cases:
+                by_subject.setdefault(getattr(case, unit), []).append(case.scores[metric])
+            rows += [(s, run.seed, float(np.mean(values))) for s, values in by_subject.items()]
+        finite = all(np.isfinite(value) for *_, value in rows)
+        return SubjectScores.from_rows(rows) if finite else None
+
+    def comparable(self, other: "Arm", metric: str) -> bool:
+        """Whether they differ in the treatment only; Dice does not depend on how HD95 is taken."""
+        aside = _TREATMENT | {"scores"} if metric == "dice" else _TREATMENT
+        return _protocol(self.settings, aside) == _protocol(other.settings, aside)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The arms of one task, with real volumes or with the phantom's, never both.
+
+    Attributes:
+        task, phantom: whose runs they are.
+        arms: the reference arms first.
+        reference: ``key=value`` of the reference arms, where other arms have other values.
+    """
+
+    task: str
+    phantom: bool
+    arms: tuple[Arm, ...]
+    reference: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """``hippocampus`` or ``hippocampus-phantom``, as the folders are called."""
+        return f"{self.task}-phantom" if self.phantom else self.task
+
+    @property
+    def title(self) -> str:
+        """For a person."""
+        return f"{'PHANTOM ' if self.phantom else ''}{self.task.replace('_', ' ')}"
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """All n."""
+        return tuple(sorted({n for arm in self.arms for n in arm.runs}))
+
+    def reference_arm(self, fusion: str) -> Arm | None:
+        """The arm of a fusion in the table's own settings."""
+        return next((a for a in self.arms if a.fusion == fusion and not a.departures), None)
+
+    def baseline(self, arm: Arm, metric: str) -> Arm | None:
+        """The arm without a split that is otherwise set as this one; ``None`` for such an arm."""
+        if arm.fusion == "none":
+            return None
+        plain = [a for a in self.arms if a.fusion == "none" and arm.comparable(a, metric)]
+        return min(plain, key=lambda a: not arm.comparable(a, "all"), default=None)
+
+
+def studies(runs: Iterable[Run]) -> tuple[Study, ...]:
+    """Runs as studies of one task each: the real ones first, in the paper's order."""
+    tasks: dict[tuple[bool, str], list[Run]] = {}
+    for run in runs:
+        tasks.setdefault((run.phantom, run.task), []).append(run)
+    order = list(dict.fromkeys(task for task, *_ in PAPER))
+
+    def place(key: tuple[bool, str]) -> tuple[bool, int, str]:
+        return key[0], order.index(key[1]) if key[1] in order else len(order), key[1]
+
+    return tuple(
+        _study(task, phantom, tasks[phantom, task]) for phantom, task in sorted(tasks, key=place)
+    )
+
+
+def _study(task: str, phantom: bool, runs: Sequence[Run]) -> Study:
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.fusion, _text(run.settings)), []).append(run)
+    reference = _reference(runs)
+    arms = []
+    for (fusion, _), members in groups.items():
+        settings = members[0].settings
+        names = tuple(departures(own(settings, fusion), own(reference, fusion)))
+        by_n: dict[int, list[Run]] = {}
+        for run in sorted(members, key=lambda run: (run.n, run.seed)):
+            by_n.setdefault(run.n, []).append(run)
+        sizes = {n: tuple(rs) for n, rs in by_n.items()}
+        arms.append(Arm(fusion, names, sizes, settings))
+    arms = sorted(_distinct(arms), key=_place)
+    keys = {d.partition("=")[0] for arm in arms for d in arm.departures}
+    common = tuple(f"{key}={value_text(value_at(reference, key))}" for key in sorted(keys))
+    return Study(task, phantom, tuple(arms), common)
+
+
+def _reference(runs: Sequence[Run]) -> Mapping[str, Any]:
+    """The commonest settings: first of all but the treatment, then of the treatment."""
+    same = _commonest(runs, lambda run: _protocol(run.settings))
+    split = [run for run in same if run.fusion != "none"]
+    return _commonest(split or same, lambda run: _text(run.settings))[0].settings
+
+
+def _commonest(runs: Sequence[Run], key: Callable[[Run], str]) -> list[Run]:
+    """The most runs with the same key; of equally many, those nearer to the paper's settings."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(key(run), []).append(run)
+
+    def place(same: str) -> tuple[int, int, str]:
+        members = groups[same]
+        likeness = sum(value_at(members[0].settings, k) == v for k, v in SETTINGS.items())
+        return -len(members), -likeness, same
+
+    return groups[min(groups, key=place)]
+
+
+def _distinct(arms: Sequence[Arm]) -> list[Arm]:
+    """Arms whose names would be the same get a hash of their settings as well."""
+    names = [arm.name for arm in arms]
+    return [
+        Arm(arm.fusion, (*arm.departures, f"settings {identity(arm.settings)}"), arm.runs,
+            arm.settings)
+        if names.count(arm.name) > 1 else arm
+        for arm in arms
+    ]  # fmt: skip
+
+
+def _protocol(settings: Mapping[str, Any], aside: frozenset[str] = _TREATMENT) -> str:
+    return _text({key: value for key, value in settings.items() if key not in aside})
+
+
+def _place(arm: Arm) -> tuple[Any, ...]:
+    order = _ORDER.index(arm.fusion) if arm.fusion in _ORDER else len(_ORDER)
+    return bool(arm.departures), order, arm.fusion, arm.departures
+
+
+def _text(settings: Mapping[str, Any]) -> str:
+    return json.dumps(settings, sort_keys=True)
