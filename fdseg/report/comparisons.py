@@ -1,0 +1,107 @@
+"""The table of paired comparisons: every arm against its baseline."""
+
+from collections.abc import Sequence
+
+from fdseg.report.contrasts import SHOWN, Contrast
+from fdseg.report.findings import Findings
+from fdseg.report.results import DIGITS, study_table, subjects_of
+from fdseg.report.tables import Column, Entry, Table, number, probability
+from fdseg.statistics import Pairs
+
+
+def comparisons(found: Findings) -> Table:
+    """Every arm against its baseline."""
+    rules = found.rules
+    persons = any(c.people < len(c.comparison.difference.subjects) for c in found.contrasts)
+    tests = rules.tests(found.study.task)
+    columns = [
+        Column("n", ("n",)),
+        Column("arm", ("arm",), is_number=False),
+        Column("against", ("against",), is_number=False),
+        Column("score", ("metric",), is_number=False),
+        Column("difference [95 %]", ("difference", "sem", "low", "high")),
+        Column("p", ("p_t",)),
+        Column(f"p × {tests} tasks", ("p_bonferroni",)),
+        Column("p, Holm", ("p_holm",)),
+        Column("p, Wilcoxon", ("p_wilcoxon",)),
+        *([Column("p, persons", ("p_persons",))] if persons else []),
+        Column("d_z", ("d_z",)),
+        Column("needed", ("subjects_needed",)),
+        Column("subjects", ("subjects",)),
+        Column("seeds", ("seeds",)),
+    ]
+    notes = [
+        "Arm minus baseline, over the pairs of test subject and seed that both have; Dice in "
+        "points of 100, HD95 in mm. In brackets the BCa bootstrap interval of the mean difference.",
+        f"p: paired t-test over test {subjects_of(rules.unit)}, two-sided; × {tests}: Bonferroni "
+        "over the independent tasks; Holm: over all comparisons of this score in the report; "
+        "Wilcoxon: signed ranks.",
+        f"d_z: mean over standard deviation of the differences. needed: test subjects that would "
+        f"show it with {rules.power:.0%} power at α = {rules.alpha:g} / {tests}.",
+    ]
+    if persons:
+        people = max(c.people for c in found.contrasts)
+        notes.append(
+            f"Several test cases belong to one person and are not independent: p, persons, is the "
+            f"t-test over the {people} persons, each the mean of their cases."
+        )
+    if not found.contrasts:
+        notes.append("No arm has a baseline of its own settings at the same n.")
+    notes += _missing(found.contrasts)
+    rows = tuple(_comparison(c, persons) for c in found.contrasts)
+    return study_table(found, "comparisons", "Paired comparisons", columns, rows, notes)
+
+
+def _comparison(contrast: Contrast, persons: bool) -> tuple[Entry, ...]:
+    comparison, shown = contrast.comparison, SHOWN[contrast.metric]
+    mean, sem, low, high = (
+        x * shown.factor for x in (comparison.mean, comparison.sem, *contrast.interval)
+    )
+    interval = f"[{number(low, DIGITS, sign=True)}, {number(high, DIGITS, sign=True)}]"
+    d_z, needed = comparison.effect_size, contrast.needed
+    subjects, seeds = len(comparison.difference.subjects), len(comparison.difference.seeds)
+    p_values = [contrast.p, contrast.bonferroni, contrast.holm, contrast.wilcoxon]
+    p_values += [contrast.p_people] if persons else []
+    return (
+        Entry(str(contrast.n), (contrast.n,)),
+        Entry(contrast.arm.name, (contrast.arm.name,)),
+        Entry(contrast.baseline.name, (contrast.baseline.name,)),
+        Entry(shown.name, (contrast.metric,)),
+        Entry(
+            f"{number(mean, DIGITS, sign=True)} {interval}", (mean, sem, low, high), contrast.bold
+        ),
+        *(Entry(probability(p), (p,)) for p in p_values),
+        Entry(number(d_z, 2, sign=True), (d_z,)),
+        Entry("–" if needed is None else str(needed), (needed,)),
+        Entry(str(subjects), (subjects,)),
+        Entry(str(seeds), (seeds,)),
+    )
+
+
+def _missing(contrasts: Sequence[Contrast]) -> list[str]:
+    """One sentence per comparison that lacks pairs; the scores of an arm lack the same ones."""
+    notes: dict[str, None] = {}
+    for contrast in contrasts:
+        for name, pairs in (
+            (contrast.baseline.name, contrast.comparison.only_treatment),
+            (contrast.arm.name, contrast.comparison.only_baseline),
+        ):
+            if pairs:
+                against = f"{contrast.arm.name} against {contrast.baseline.name}"
+                notes[f"n = {contrast.n}, {against}: {name} lacks {_pairs(pairs)}."] = None
+    return list(notes)
+
+
+def _pairs(pairs: Pairs) -> str:
+    """Seeds that lack the same subjects are named together."""
+    lacking: dict[int, list[str]] = {}
+    for subject, seed in pairs:
+        lacking.setdefault(seed, []).append(subject)
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for seed, subjects in lacking.items():
+        alike.setdefault(tuple(subjects), []).append(seed)
+    return "; ".join(
+        f"seed {', '.join(map(str, sorted(seeds)))} of "
+        + (subjects[0] if len(subjects) == 1 else f"{len(subjects)} subjects")
+        for subjects, seeds in alike.items()
+    )
