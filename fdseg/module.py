@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fdseg.data.datamodule import derived_seed
+from fdseg.data.labels import binary
 from fdseg.metrics import MeanDice
 
 
@@ -90,9 +91,3 @@ class SegmentationModule(L.LightningModule):
     def _one_hot(self, label: Tensor) -> Tensor:
         """``label[b, X, Y, Z]`` to booleans ``[b, structures, X, Y, Z]``."""
         return label[:, None] == self.numbers[:, None, None, None]
-
-
-def binary(probabilities: Tensor) -> Tensor:
-    """One-hot masks ``[b, k, X, Y, Z]``: the likeliest structure where it exceeds one half."""
-    best = probabilities.amax(dim=1, keepdim=True)
-    return (probabilities == best) & (probabilities > 0.5)

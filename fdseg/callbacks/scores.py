@@ -7,14 +7,13 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-import torch
 from torch import Tensor
 
 from fdseg.data.cache import PreparedCase, verify
 from fdseg.data.datamodule import SegmentationData
+from fdseg.data.labels import label_map
 from fdseg.data.nifti import write_label
 from fdseg.metrics import Scores
-from fdseg.module import binary
 
 
 class TestScores(L.Callback):
@@ -54,15 +53,11 @@ class TestScores(L.Callback):
     def _score(
         self, data: SegmentationData, prepared: PreparedCase, probabilities: np.ndarray
     ) -> None:
-        native = data.preprocessing.restore(probabilities, prepared.geometry)
-        masks = binary(torch.from_numpy(native)[None])[0].numpy()
         image, label = verify(prepared.case, data.task.structures, data.task.ignore)
-        case = prepared.case
-        labels = np.zeros(label.shape, np.uint8)
+        case, values = prepared.case, data.task.structures.values()
+        labels = label_map(probabilities, data.preprocessing, prepared.geometry, [*values])
         for number, (structure, value) in enumerate(data.task.structures.items(), start=1):
-            mask = masks[number - 1]
-            labels[mask] = value
-            scores = self.score(mask, label == number, image.spacing)
+            scores = self.score(labels == value, label == number, image.spacing)
             self.rows.append(
                 {
                     "case": case.name,

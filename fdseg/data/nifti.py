@@ -121,13 +121,14 @@ def read_label(path: Path) -> Volume:
 
 
 def write_label(path: Path, data: np.ndarray, like: Path) -> None:
-    """Write a label map ``[X, Y, Z]`` as uint8 with the exact geometry of the file ``like``.
+    """Write a label map ``[X, Y, Z]`` with the exact geometry of the file ``like``.
 
-    The file appears whole or not at all.
+    As uint8, or as uint16 where the array is that. The file appears whole or not at all.
     """
     source = open_volume(like)
-    image = type(source)(data.astype(np.uint8), None, source.header)
-    image.header.set_data_dtype(np.uint8)
+    dtype = np.uint16 if data.dtype == np.uint16 else np.uint8
+    image = type(source)(data.astype(dtype), None, source.header)
+    image.header.set_data_dtype(dtype)
     image.header["scl_slope"], image.header["scl_inter"] = 1, 0
     image.header["cal_min"] = image.header["cal_max"] = 0
     path.parent.mkdir(parents=True, exist_ok=True)

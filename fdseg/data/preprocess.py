@@ -1,5 +1,6 @@
 """From a volume in its own geometry to the network's grid, and back."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -11,6 +12,8 @@ from scipy import ndimage
 
 from fdseg.data.nifti import Volume
 from fdseg.errors import FdsegError
+
+_SLAB = 2**22  # native voxels brought back at a time: 16 MB for each channel
 
 
 @dataclass(frozen=True)
@@ -98,27 +101,62 @@ class Preprocessing:
         return arrays[0], arrays[1] if label is not None else None, geometry
 
     def restore(
-        self, channels: np.ndarray, geometry: Geometry, *, canonical: bool = False
+        self,
+        channels: np.ndarray,
+        geometry: Geometry,
+        *,
+        canonical: bool = False,
+        dtype: type[np.floating] = np.float32,
     ) -> np.ndarray:
         """Bring channels ``[k, *size]`` (probabilities, or one-hot labels) to the native grid.
 
         Linear interpolation; where the network's grid does not reach, the result is 0.
 
         Returns:
-            ``[k, X, Y, Z]``, float32, in the native shape and orientation, or in the canonical one.
+            ``[k, X, Y, Z]`` in the native shape and orientation, or in the canonical one.
+        """
+        native = np.zeros((len(channels), *geometry.shape), dtype)
+        views = [geometry.canonical(channel) for channel in native]
+        for rows, slab in self.slabs(channels, geometry):
+            for view, part in zip(views, slab, strict=True):
+                view[rows] = part
+        return np.stack(views) if canonical else native
+
+    def slabs(self, channels: np.ndarray, geometry: Geometry) -> Iterator[tuple[slice, np.ndarray]]:
+        """Bring channels ``[k, *size]`` to the native voxels, a part of the volume at a time.
+
+        Yields:
+            Rows along the first canonical axis, and their voxels ``[k, rows, Y, Z]``, float32, in
+            canonical orientation.
         """
         axes = np.argsort([axis for axis, _ in geometry.orientation])
-        shape = tuple(geometry.shape[axis] for axis in axes)
-        restored = []
-        for channel in channels.astype(np.float32, copy=False):
-            if self.reshape == "crop_or_pad":
-                grid = _shifted(channel, shape, [int(o) for o in geometry.offset])
-            else:
-                grid = ndimage.affine_transform(
-                    channel, geometry.scale, geometry.offset, shape, order=1, mode="nearest"
-                )
-            restored.append(grid if canonical else geometry.native(grid))
-        return np.stack(restored)
+        length, *plane = (geometry.shape[axis] for axis in axes)
+        channels = channels.astype(np.float32, copy=False)
+        thickness = max(1, _SLAB // (plane[0] * plane[1]))
+        for start in range(0, length, thickness):
+            rows = slice(start, min(start + thickness, length))
+            shape = (rows.stop - start, *plane)
+            slab = np.empty((len(channels), *shape), np.float32)
+            for part, channel in zip(slab, channels, strict=True):
+                part[:] = self._slab(channel, geometry, start, shape)
+            yield rows, slab
+
+    def _slab(
+        self, channel: np.ndarray, geometry: Geometry, start: int, shape: tuple[int, ...]
+    ) -> np.ndarray:
+        (scale, *scales), (offset, *offsets) = geometry.scale, geometry.offset
+        if self.reshape == "crop_or_pad":
+            return _shifted(channel, shape, [start + int(offset), *map(int, offsets)])
+        # The first axis by itself, from whole row numbers: a slab is the same bits as in the whole.
+        rows = np.arange(start, start + shape[0])
+        position = np.clip(scale * rows + offset, 0, len(channel) - 1)
+        below = np.minimum(position.astype(int), max(len(channel) - 2, 0))
+        weight = (position - below).astype(np.float32)[:, None, None]
+        above = np.minimum(below + 1, len(channel) - 1)
+        planes = channel[below] * (1 - weight) + channel[above] * weight
+        return ndimage.affine_transform(
+            planes, (1, *scales), (0, *offsets), shape, order=1, mode="nearest"
+        )
 
     def _geometry(self, image: Volume) -> Geometry:
         orientation = nib.io_orientation(image.affine).astype(int)
@@ -164,7 +202,8 @@ def _shifted(channel: np.ndarray, shape: tuple[int, ...], offset: list[int]) -> 
     result = np.zeros(shape, channel.dtype)
     source, target = [], []
     for have, want, o in zip(channel.shape, shape, offset, strict=True):
-        start, stop = max(0, -o), min(want, have - o)
+        start = max(0, -o)
+        stop = max(start, min(want, have - o))  # nothing, where a slab lies beside the grid
         target.append(slice(start, stop))
         source.append(slice(start + o, stop + o))
     result[tuple(target)] = channel[tuple(source)]

@@ -255,6 +255,12 @@ def test_a_label_is_written_in_the_exact_geometry_of_its_volume(tmp_path, source
     np.testing.assert_array_equal(read_label(tmp_path / "new" / "label.nii.gz").data, label)
 
 
+def test_a_label_of_two_byte_values_keeps_them(tmp_path, source):
+    label = np.full(SHAPE, 300, np.uint16)
+    write_label(tmp_path / "label.nii.gz", label, like=source)
+    np.testing.assert_array_equal(read_label(tmp_path / "label.nii.gz").data, label)
+
+
 def test_a_label_of_a_nifti_2_volume_keeps_its_geometry(tmp_path):
     like = save(tmp_path / "source.nii.gz", kind=nib.Nifti2Image)
     write_label(tmp_path / "label.nii.gz", np.ones(SHAPE), like=like)
