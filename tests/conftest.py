@@ -7,14 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import hydra
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
+from fdseg import config as configuration
 from fdseg.data.cases import Case
 from fdseg.data.iceberg import BIDSCohort
 from fdseg.data.msd import MSDCohort
 from fdseg.data.task import Task
+from fdseg.runs import write_text
 
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # as the commands do, before torch starts threads
 
@@ -141,6 +147,28 @@ def make_task(msd: Files, tmp_path: Path) -> Callable[..., Task]:
             "root": msd.root,
         }
         return Task(**(values | options))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., Path]:
+    """Writes what prediction needs of a run, with weights that nobody trained."""
+
+    def make(folder: Path, *overrides: str, weights: int = 0) -> Path:
+        words = ["data.root=/data", "data.size=[16,20,12]", "theta=0.3", *overrides]
+        with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
+            config = configuration.resolve(hydra.compose("train", overrides=words))
+        config.trainer.precision = "32-true"
+        write_text(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+        torch.manual_seed(weights)
+        network = instantiate(config.network, structures=len(config.data.structures))
+        state = {f"network.{name}": value for name, value in network.state_dict().items()}
+        for checkpoint in ("best", "last"):
+            path = folder / "checkpoints" / f"{checkpoint}.ckpt"
+            path.parent.mkdir(exist_ok=True)
+            torch.save({"state_dict": state}, path)
+        return folder
 
     return make
 

@@ -12,9 +12,9 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # From the ground up; a file may import from its own layer and those below.
 LAYERS = [
-    ["errors", "__init__", "metrics", "runs", "precision", "frequency", "statistics"],
+    ["errors", "__init__", "metrics", "runs", "precision", "frequency", "statistics", "safety"],
     ["networks", "data"],
-    ["module", "manifest"],
+    ["module", "manifest", "trained"],
     ["callbacks", "report", "config", "sweep", "cost"],
     ["train", "status"],
 ]

@@ -1,0 +1,178 @@
+"""Trained runs, read from their folders: the network, and how volumes come to it."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fdseg import runs
+from fdseg.data.nifti import MAX_AXIS
+from fdseg.data.preprocess import Preprocessing
+from fdseg.errors import FdsegError
+from fdseg.safety import build, read_config, read_weights
+
+# Lightning's words for what autocast computes in; anything else is computed in float32.
+_AUTOCAST = {
+    **dict.fromkeys(("bf16-mixed", "bf16"), torch.bfloat16),
+    **dict.fromkeys(("16-mixed", "16"), torch.float16),
+}
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What is needed of a run to segment a volume.
+
+    Attributes:
+        folder: of the run.
+        task: its name.
+        is_phantom: whether it was trained on synthetic data.
+        structures: name of each structure and its value in label files.
+        preprocessing: to the network's grid.
+        network: in evaluation mode, with the weights of the checkpoint.
+        autocast: the precision of its training and test; ``None`` stands for float32.
+        saw_flips: whether its training mirrored volumes.
+        checkpoint: best or last.
+        digest: of the checkpoint's content.
+    """
+
+    folder: Path
+    task: str
+    is_phantom: bool
+    structures: dict[str, int]
+    preprocessing: Preprocessing
+    network: nn.Module
+    autocast: torch.dtype | None
+    saw_flips: bool
+    checkpoint: str
+    digest: str
+
+    @torch.inference_mode()
+    def probabilities(self, image: Tensor) -> Tensor:
+        """Probabilities ``[1, structures, X, Y, Z]``, float32, of a volume ``[1, 1, X, Y, Z]``."""
+        with torch.autocast(image.device.type, self.autocast, enabled=self.autocast is not None):
+            return self.network(image).float().sigmoid()
+
+
+def find_runs(paths: Sequence[Path]) -> list[Path]:
+    """The folders of runs that paths stand for: a run's own, or all finished ones below a folder.
+
+    Raises:
+        FdsegError: there is none.
+    """
+    folders: list[Path] = []
+    for path in paths:
+        if (path / "config.yaml").is_file():
+            folders.append(path)
+            continue
+        finished = [f.parent for f in path.rglob("result.json") if runs.read_result(f.parent)]
+        if not finished:
+            begun = len(list(path.rglob("config.yaml")))
+            there = f"{begun} below it, not finished" if path.is_dir() else "no such folder"
+            raise FdsegError(
+                f"{path}: no finished run ({there}). run=… is the folder of a run, which holds "
+                "config.yaml, or one above finished runs."
+            )
+        folders += sorted(finished)
+    return list(dict.fromkeys(folder.resolve() for folder in folders))
+
+
+def read_runs(
+    paths: Sequence[Path], *, checkpoint: str | None = None, trust: Sequence[str] = ()
+) -> list[TrainedRun]:
+    """Read the runs that paths stand for, see :func:`find_runs`, and :func:`read_run`.
+
+    Raises:
+        FdsegError: there is none, one cannot be trusted, or they do not agree.
+    """
+    trained = [read_run(f, checkpoint=checkpoint, trust=trust) for f in find_runs(paths)]
+    require_agreement(trained)
+    return trained
+
+
+def read_run(
+    folder: Path, *, checkpoint: str | None = None, trust: Sequence[str] = ()
+) -> TrainedRun:
+    """Read a run and refuse what fdseg did not write; see :mod:`fdseg.safety`.
+
+    Args:
+        folder: of the run.
+        checkpoint: best or last; ``None`` is the one that the run tested.
+        trust: further packages, or full names, that the network's parts may come from.
+
+    Raises:
+        FdsegError: a file is missing, broken or forged; or the files do not belong together.
+    """
+    path = folder / "config.yaml"
+    config = read_config(path, trust)
+    try:
+        data, node = config["data"], dict(config["network"])
+        structures, size = dict(data["structures"]), tuple(data["size"])
+        checkpoint = checkpoint or str(config["checkpoint"])
+        preprocessing = Preprocessing(size, data["reshape"])
+        task, is_phantom = str(data["name"]), data["root"] is None
+        precision = str(config["trainer"]["precision"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise FdsegError(f"{path}: not the configuration of a run ({error!r}).") from None
+    if checkpoint not in ("best", "last"):
+        raise FdsegError(f"checkpoint={checkpoint}: expected best or last.")
+    if len(size) != 3 or not all(_is_whole(n, MAX_AXIS) for n in size):
+        raise FdsegError(f"{path}: data.size={list(size)} is no grid of three axes.")
+    values = list(structures.values())
+    if not values or not all(_is_whole(v, 32767) for v in values) or len(values) > len({*values}):
+        raise FdsegError(f"{path}: data.structures={structures} has no value for each structure.")
+    file = folder / "checkpoints" / f"{checkpoint}.ckpt"
+    weights = read_weights(file)
+    network: nn.Module = build({**node, "structures": len(structures)}, path, trust=trust)
+    try:
+        network.load_state_dict(weights)
+    except (RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise FdsegError(f"{file}: not the weights of the network in {path} ({reason}).") from None
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return TrainedRun(
+        folder=folder,
+        task=task,
+        is_phantom=is_phantom,
+        structures={str(name): value for name, value in structures.items()},
+        preprocessing=preprocessing,
+        network=network.eval(),
+        autocast=_AUTOCAST.get(precision),
+        saw_flips="Flip" in str(config.get("augmentation")),  # torchio.RandomFlip
+        checkpoint=checkpoint,
+        digest=digest[:16],
+    )
+
+
+def require_agreement(trained: Sequence[TrainedRun]) -> None:
+    """Refuse runs that cannot be averaged.
+
+    Raises:
+        FdsegError: they differ in task, structures or grid.
+    """
+
+    def facts(run: TrainedRun) -> dict[str, Any]:
+        return {
+            "task": run.task,
+            "data": "phantom" if run.is_phantom else "real",
+            "structures": list(run.structures.items()),
+            "size": list(run.preprocessing.size),
+            "reshape": run.preprocessing.reshape,
+        }
+
+    first = facts(trained[0])
+    for other in trained[1:]:
+        for key, value in facts(other).items():
+            if value != first[key]:
+                raise FdsegError(
+                    f"{other.folder}: {key} is {value}, but {first[key]} in {trained[0].folder}. "
+                    "Only runs of the same task on the same grid can be averaged."
+                )
+
+
+def _is_whole(value: Any, largest: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= largest

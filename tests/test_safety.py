@@ -1,0 +1,451 @@
+"""Runs that somebody made to harm: real files, and in each the proof that their payload is live.
+
+A payload makes a file. A reader without care shows that it can, and fdseg that it did not.
+"""
+
+import functools
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+from pydoc import locate
+
+import hydra
+import pytest
+import torch
+import yaml
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from fdseg.config import FOLDER
+from fdseg.errors import FdsegError
+from fdseg.safety import build, read_config, read_weights
+from fdseg.trained import read_run
+
+
+class Payload:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.fixture
+def marker(tmp_path):
+    return tmp_path / "payload-ran"
+
+
+@pytest.fixture(scope="module")
+def template(make_run, tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("runs") / "run", "fusion=early")
+
+
+@pytest.fixture
+def run(template, tmp_path):
+    return shutil.copytree(template, tmp_path / "run")
+
+
+@pytest.fixture
+def change(run):
+    """Put a node somewhere into the configuration of the run."""
+
+    def put(key, node):
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        *parents, last = key.split(".")
+        functools.reduce(lambda inner, name: inner[name], parents, config)[last] = node
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
+        return run
+
+    return put
+
+
+def refused(run, marker, *words):
+    with pytest.raises(FdsegError) as caught:
+        read_run(run)
+    assert not marker.exists()
+    for word in words:
+        assert word in str(caught.value)
+    return str(caught.value)
+
+
+# Targets. MARKER stands for the file that a payload makes, HUB for a folder of evil files.
+
+TOUCH, WORDS = ["touch MARKER"], [["touch", "MARKER"]]
+PYTHON = ["open('MARKER', 'w')"]
+LIVE = {
+    "os.system": {"_args_": TOUCH},
+    "posix.system": {"_args_": TOUCH},
+    "subprocess.call": {"_args_": WORDS},
+    "builtins.eval": {"_args_": PYTHON},
+    "builtins.exec": {"_args_": PYTHON},
+    "builtins.open": {"_args_": ["MARKER", "w"]},
+    "runpy.run_path": {"_args_": ["HUB/hubconf.py"]},
+    "yaml.unsafe_load": {"_args_": ["!!python/object/apply:os.system ['touch MARKER']"]},
+    "torch.os.system": {"_args_": TOUCH},
+    "torch.hub.os.system": {"_args_": TOUCH},
+    "torch.hub.load": {"_args_": ["HUB", "net"], "source": "local"},
+    "torch.load": {"f": "HUB/evil.pt", "weights_only": False},
+    "torch.serialization.load": {"f": "HUB/evil.pt", "weights_only": False},
+    "torch.utils.cpp_extension.subprocess.call": {"_args_": WORDS},
+    "torch.utils.cpp_extension.subprocess.Popen": {"_args_": WORDS},
+    "torch.distributed.elastic.multiprocessing.subprocess_handler.SubprocessHandler": {
+        "_args_": ["touch", ["MARKER"], {}, None, None, 0, None],
+    },
+    "torchio.utils.os.system": {"_args_": TOUCH},
+    "lightning.fabric.utilities.seed.os.system": {"_args_": TOUCH},
+    "monai.utils.module.os.system": {"_args_": TOUCH},
+    "fdseg.config.os.system": {"_args_": TOUCH},
+    "fdseg.manifest.subprocess.call": {"_args_": WORDS},
+}
+
+
+@pytest.fixture
+def node(marker, tmp_path):
+    """The YAML node of a live target."""
+    hub = tmp_path / "hub"
+    hub.mkdir()
+    (hub / "hubconf.py").write_text(f"open({str(marker)!r}, 'w')\ndef net(): pass\n")
+    torch.save(Payload(marker), hub / "evil.pt")
+
+    def make(target):
+        text = yaml.safe_dump({"_target_": target, **LIVE[target]})
+        return yaml.safe_load(text.replace("MARKER", str(marker)).replace("HUB", str(hub)))
+
+    return make
+
+
+def called(node):
+    """What a reader without care would do."""
+    options = {key: value for key, value in node.items() if not key.startswith("_")}
+    locate(node["_target_"])(*node.get("_args_", []), **options)
+
+
+@pytest.mark.parametrize("target", LIVE)
+def test_the_payloads_are_live(target, node, marker):
+    called(node(target))
+    deadline = time.monotonic() + 10
+    while not marker.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert marker.exists()
+
+
+@pytest.mark.parametrize("target", LIVE)
+@pytest.mark.parametrize("key", ["network", "network.backbone", "loss"])
+def test_a_live_target_is_refused_by_name_and_does_not_run(key, target, node, change, marker):
+    run = change(key, node(target))
+    if key == "loss" and target.endswith("SubprocessHandler"):
+        assert read_run(run)  # by its name a class of PyTorch; but only networks are ever made
+        assert not marker.exists()
+        return
+    refused(run, marker, target, f"{key}._target_", "config.yaml")
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["network.split", "network.features", "network.backbone.features", "callbacks.history",
+     "scores", "data", "data.cohort", "data.name", "optimizer", "trainer", "theta", "unheard_of"],
+)  # fmt: skip
+def test_a_target_is_refused_wherever_it_stands(key, node, change, marker):
+    refused(change(key, node("os.system")), marker, "os.system", key)
+
+
+@pytest.mark.parametrize(
+    "hide",
+    [
+        lambda node: [node],
+        lambda node: [[1, {"a": [node]}]],
+        lambda node: {"_target_": "torch.nn.Sequential", "_args_": [node]},
+        lambda node: {"_target_": "torch.nn.Sequential", "_args_": node},
+        lambda node: {"_target_": "torch.nn.ReLU", "_partial_": True, "inplace": node},
+        lambda node: {"_target_": {"_target_": node}},
+        lambda node: {"_target_": [node["_target_"]]},
+        lambda node: {"_recursive_": False, "_target_": "torch.nn.ReLU", "inplace": node},
+    ],
+)
+@pytest.mark.parametrize("key", ["network.backbone", "loss"])
+def test_a_hidden_target_is_found(key, hide, node, change, marker):
+    refused(change(key, hide(node("os.system"))), marker, "_target_")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hydra.utils.instantiate", "hydra.utils.get_class", "omegaconf.OmegaConf.load",
+        "functools.partial", "importlib.import_module", "numpy.load", "nibabel.load",
+        "torch.nn.Module.__init__", "torch.nn.Module.load_state_dict", "torch.nn.init.normal_",
+        "torch._C.PyTorchFileWriter", "torch.classes.load_library", "torch.ops.Aten",
+        "torch..os.System", "torch.os", "torch", "", ".", "torch.nn.Conv3d ", " torch.nn.Conv3d",
+        "torch.nn.Conv3d\n", "torch.nn.Conv3d;os.system", "torch.nn.Ｃonv3d", "torchx.nn.Conv3d",
+        "torch/nn/Conv3d", "fdseg_evil.Net", "Fdseg.networks.ResidualUNet", "fdseg.train.main",
+        3, True, None, ["torch.nn.Conv3d"], {"name": "torch.nn.Conv3d"},
+    ],
+)  # fmt: skip
+def test_names_that_are_no_class_of_a_known_package_are_refused(name, change, marker):
+    refused(change("loss._target_", name), marker, "loss._target_")
+
+
+# Classes of the known packages that do harm when made, or are doors to other packages' classes.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "torch.package.PackageImporter", "torch.jit.CompilationUnit", "torch.fx.GraphModule",
+        "torch.distributed.TCPStore", "torch.utils.data.DataLoader", "lightning.Trainer",
+        "lightning.pytorch.cli.LightningCLI", "monai.bundle.ConfigWorkflow",
+        "monai.bundle.ConfigExpression", "monai.losses.PerceptualLoss", "torchio.Lambda",
+        "torchio.datasets.IXI", "fdseg.data.task.Task", "fdseg.networks.disentangled.BoxSplit",
+        "fdseg.networks.conv.Tensor", "fdseg.networks.unet.Conv4x4x4", "monai.networks.nets.Path",
+    ],
+)  # fmt: skip
+def test_only_parts_of_networks_are_made(name, change, marker):
+    node = {"_target_": name}
+    if name == "fdseg.networks.disentangled.BoxSplit":  # a door to a part of a network
+        assert isinstance(build(node, Path("config.yaml")), torch.nn.Module)
+        return
+    refused(change("network.backbone", node), marker, name, "network.backbone._target_")
+
+
+def test_a_networks_arguments_name_no_file_and_no_address(change, marker):
+    node = {
+        "_target_": "monai.networks.nets.HoVerNet",
+        "pretrained_url": "https://example.org/weights.pt",
+    }
+    refused(change("network.backbone", node), marker, "not made of files or addresses")
+
+
+def test_nothing_is_imported_to_refuse(change):
+    run = change("loss", {"_target_": "monai.utils.module.os.system", "command": "true"})
+    code = (
+        "import sys; from pathlib import Path; from fdseg.safety import read_config\n"
+        f"try: read_config(Path({str(run / 'config.yaml')!r}))\n"
+        "except Exception as error: print(type(error).__name__)\n"
+        "print([m for m in ('monai', 'lightning', 'torchio', 'hydra') if m in sys.modules])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.split("\n")[:2] == ["FdsegError", "[]"]
+
+
+# What fdseg's own runs hold is not refused
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["logger=all", "augmentation=standard", "optimizer=sgd", "loss=dice_focal", "data=heart"],
+        ["fusion=late", "split=as_released", "optimizer=adamw", "loss=dice_ce", "data=red_nucleus"],
+    ],
+)
+def test_what_the_configuration_offers_is_read(options, tmp_path):
+    with hydra.initialize_config_dir(str(FOLDER), version_base="1.3"):
+        config = hydra.compose("train", overrides=["data.root=/data", *options])
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+    assert read_config(tmp_path / "config.yaml") == OmegaConf.to_container(config, resolve=True)
+
+
+@pytest.mark.parametrize("backbone", sorted(p.stem for p in FOLDER.glob("backbone/*.yaml")))
+def test_every_backbone_is_made_as_hydra_makes_it(backbone):
+    with hydra.initialize_config_dir(str(FOLDER), version_base="1.3"):
+        config = hydra.compose("train", overrides=[f"backbone={backbone}", "fusion=early"])
+    theirs = instantiate(config.network, structures=2)
+    node = OmegaConf.to_container(config.network, resolve=True)
+    ours = build({**node, "structures": 2}, Path("config.yaml"))
+    assert str(ours) == str(theirs)
+
+
+def test_a_network_of_ones_own_needs_trust(change, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\nclass Net(nn.Conv3d):\n    def __init__(self, folder):\n"
+        "        super().__init__(8, 8, 3, padding=1)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    run = change("network.backbone", {"_target_": "mine.Net", "folder": "/some/where"})
+    with pytest.raises(FdsegError, match=r"names mine.Net.*trust=\[its.package\]"):
+        read_run(run)
+    assert "mine" not in sys.modules
+    with pytest.raises(FdsegError, match="not the weights of the network"):
+        read_run(run, trust=["mine"])
+    config = read_config(run / "config.yaml", trust=["mine.Net"])
+    network = build({**config["network"], "structures": 1}, Path("c.yaml"), trust=["mine.Net"])
+    assert type(network.backbone).__module__ == "mine"
+
+
+# YAML
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "!!python/object/apply:os.system ['touch MARKER']",
+        "a: !!python/object/apply:os.system ['touch MARKER']",
+        "!!python/object/new:os.system ['touch MARKER']",
+        "!!python/object/apply:builtins.eval [\"open('MARKER', 'w')\"]",
+    ],
+)
+def test_yaml_that_makes_objects_is_refused(text, run, marker):
+    text = text.replace("MARKER", str(marker))
+    yaml.unsafe_load(text)
+    assert marker.exists()
+    marker.unlink()
+    (run / "config.yaml").write_text(text)
+    refused(run, marker, "config.yaml", "cannot be read as plain YAML")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("a: &a [x]\nb: [*a, *a]", "YAML aliases"),
+        ("a: &a {b: *a}", "YAML aliases"),
+        ("a: ${oc.env:HOME}", "a=${oc.env:HOME} is an interpolation"),
+        ("a: [1, {b: 'x ${oc.decode:y} z'}]", "a[1].b=x ${oc.decode:y} z is an interpolation"),
+        ("a: ${a}", "is an interpolation"),
+        ("[" * 100_000, "nested deeper"),
+        ("a: " + "9" * 5000, "cannot be read as plain YAML"),
+        ("a: {b", "cannot be read as plain YAML"),
+        ("a: \0", "cannot be read as plain YAML"),
+        (b"\xff\xfe\x00a", "cannot be read as plain YAML"),
+        ("", "not the configuration of a run"),
+        ("[1, 2]", "not the configuration of a run"),
+        ("a: 1", "not the configuration of a run"),
+        ("a: " + "x" * 2**17, "larger than the configuration of a run"),
+    ],
+)
+def test_yaml_that_is_no_runs_is_refused(content, words, run, marker):
+    (run / "config.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    refused(run, marker, "config.yaml", words)
+
+
+def test_a_bomb_of_aliases_is_refused_at_once(run, marker):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)]  # 9¹⁰ times x
+    (run / "config.yaml").write_text("\n".join(lines))
+    start = time.perf_counter()
+    refused(run, marker, "YAML aliases")
+    assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("checkpoint", "../../evil", "checkpoint=../../evil: expected best or last"),
+        ("data.size", [16, 20], "data.size=[16, 20] is no grid"),
+        ("data.size", [16, 20, 10**9], "is no grid"),
+        ("data.size", [16, 20, 1.5], "is no grid"),
+        ("data.size", "big", "is no grid"),
+        ("data.reshape", "stretch", "data.reshape=stretch"),
+        ("data.structures", {}, "has no value for each structure"),
+        ("data.structures", {"a": 1, "b": 1}, "has no value for each structure"),
+        ("data.structures", {"a": 0, "b": 1}, "has no value for each structure"),
+        ("data.structures", {"a": True, "b": 2}, "has no value for each structure"),
+        ("data.structures", ["a", "b"], "not the configuration of a run"),
+        ("data.structures", {"a": 1}, "not the weights of the network"),
+        ("data", None, "not the configuration of a run"),
+        ("network", None, "not the configuration of a run"),
+        ("network", {"features": 8}, "not the weights of the network"),
+        ("network.features", 9, "best.ckpt: not the weights of the network"),
+        ("network.features", -1, "cannot be made"),
+        ("network.features", 10**12, "cannot be made"),
+        ("network.fusion", "sideways", "network cannot be made (fusion='sideways'"),
+        ("network.no_such_argument", 1, "network cannot be made"),
+        ("network.split.theta", 7, "theta=7"),
+    ],
+)
+def test_values_that_cannot_be_are_refused(key, value, words, change, marker):
+    refused(change(key, value), marker, words)
+
+
+# Checkpoints
+
+
+def test_a_runs_own_checkpoint_is_read(run):
+    weights = read_weights(run / "checkpoints" / "best.ckpt")
+    assert torch.equal(read_run(run).network.stem.weight, weights["stem.weight"])
+
+
+@pytest.mark.parametrize(
+    "dump",
+    [
+        lambda payload, path: path.write_bytes(pickle.dumps(payload)),
+        lambda payload, path: torch.save(payload, path),
+        lambda payload, path: torch.save({"state_dict": {"network.a": payload}}, path),
+        lambda payload, path: torch.save(
+            {"state_dict": {"network.a": torch.ones(1)}, "callbacks": [payload]}, path
+        ),
+        lambda payload, path: torch.save(payload, path, _use_new_zipfile_serialization=False),
+    ],
+)
+def test_a_pickle_in_a_checkpoint_does_not_run(dump, run, marker):
+    path = run / "checkpoints" / "best.ckpt"
+    dump(Payload(marker), path)
+    with suppress(Exception):
+        torch.load(path, weights_only=False)
+    assert marker.exists()
+    marker.unlink()
+    refused(run, marker, "best.ckpt: not a checkpoint of tensors and plain values")
+
+
+def state(run):
+    return torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "not a checkpoint"),
+        (b"PK\x03\x04 and no more", "not a checkpoint"),
+        (pickle.dumps({"state_dict": {}}), "not a checkpoint"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(content, words, run, marker):
+    (run / "checkpoints" / "best.ckpt").write_bytes(content)
+    refused(run, marker, "best.ckpt", words)
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])
+def test_a_checkpoint_that_is_cut_off_is_refused(kept, run, marker):
+    path = run / "checkpoints" / "best.ckpt"
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    refused(run, marker, "best.ckpt: not a checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda state: {}, "holds no network"),
+        (lambda state: {"optimizer.x": torch.ones(1)}, "holds no network"),
+        (lambda state: [1], "not a checkpoint"),
+        (lambda state: {1: torch.ones(1)}, "not a checkpoint"),
+        (lambda state: {**state, "network.x": 1}, "not a checkpoint"),
+        (lambda state: {**state, "network.x": torch.ones(1)}, "not the weights of the network"),
+        (lambda state: dict(list(state.items())[1:]), "not the weights of the network"),
+        (lambda state: {k: v[..., :1] for k, v in state.items()}, "not the weights of the network"),
+        (lambda state: {k: v * torch.nan for k, v in state.items()}, "is not finite"),
+        # One number on disk, a terabyte for whoever looks at all of it.
+        (
+            lambda state: {**state, "network.x": torch.ones(1).expand(10**6, 10**6)},
+            "is larger than",
+        ),
+        (lambda state: {**state, "network.x": torch.ones(10**6, device="meta")}, "is larger than"),
+    ],
+)
+def test_weights_that_cannot_be_are_refused(change, words, run, marker):
+    torch.save({"state_dict": change(state(run))}, run / "checkpoints" / "best.ckpt")
+    refused(run, marker, "best.ckpt", words)
+
+
+def test_a_checkpoint_that_unpacks_to_more_than_its_size_is_refused(run, marker):
+    path = run / "checkpoints" / "best.ckpt"
+    torch.save({"state_dict": {"network.x": torch.zeros(2**24)}}, path)
+    with zipfile.ZipFile(path) as plain:
+        members = {name: plain.read(name) for name in plain.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bomb:
+        for name, content in members.items():
+            bomb.writestr(name, content)
+    assert path.stat().st_size < 2**18
+    refused(run, marker, "best.ckpt: not a checkpoint", "compressed")
