@@ -170,6 +170,11 @@ def resolve(config: DictConfig) -> DictConfig:
     return config
 
 
+def several(value: Any) -> list[str]:
+    """``key=a`` and ``key=[a,b]`` alike."""
+    return [str(one) for one in (value if isinstance(value, ListConfig) else [value])]
+
+
 def scaled_size(size: Sequence[int], scale: float) -> list[int]:
     """The network's grid for a phantom of this scale: multiples of 4 that hold it."""
     return [-(-round(n * scale) // 4) * 4 for n in size]
@@ -210,7 +215,7 @@ def check_keys(config: DictConfig, name: str) -> None:
         name: of the primary configuration.
 
     Raises:
-        FdsegError: a key is unknown.
+        FdsegError: a key is unknown, or one that has no default was not given.
     """
     choices = HydraConfig.get().runtime.choices
     known = _known(name, tuple(f"{g}={c}" for g, c in choices.items() if g in _defaults(name)))
@@ -219,6 +224,8 @@ def check_keys(config: DictConfig, name: str) -> None:
         # A node with a target is checked against it; a logger's or callback's key is just a name.
         if "_target_" not in node and path not in ("logger", "callbacks") and group is not None:
             _refuse_unknown(node, group, f"{path}." if path else "")
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        raise FdsegError(f"{'=…, '.join(missing)}=…: missing. --help says what they are.")
 
 
 @functools.cache  # the runs of a sweep differ in few choices
@@ -241,7 +248,9 @@ def _nodes(node: DictConfig, path: str = "") -> Iterator[tuple[str, DictConfig]]
     """All mappings of a configuration with their dotted path, interpolations aside."""
     yield path, node
     for key in map(str, node):
-        if not OmegaConf.is_interpolation(node, key) and isinstance(node[key], DictConfig):
+        if OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key):
+            continue
+        if isinstance(node[key], DictConfig):
             yield from _nodes(node[key], f"{path}.{key}" if path else key)
 
 
@@ -258,6 +267,7 @@ def _check_arguments(node: DictConfig, path: str) -> None:
 
 
 def _refuse_unknown(given: Any, known: Any, prefix: str) -> None:
+    known = [str(k) for k in known]  # a mapping denies those of its keys that have no value yet
     for key in map(str, given):
         if key not in known:
             raise FdsegError(_unknown(prefix + key, [f"{prefix}{k}" for k in known]))

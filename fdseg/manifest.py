@@ -2,7 +2,6 @@
 
 import os
 import platform
-import resource
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from fdseg.data.task import Task
+from fdseg.memory import peak_gb
 
 _PACKAGES = ("fdseg", "torch", "lightning", "monai", "torchio", "hydra-core", "numpy", "nibabel")
 
@@ -54,8 +54,7 @@ def manifest(
 
 
 def _peak_memory_mb(device: str) -> dict[str, int]:
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, else in KiB
-    peak = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20}
+    peak = {"process": round(1e9 * peak_gb() / 2**20)}
     if device.startswith("cuda"):
         peak["device"] = torch.cuda.max_memory_allocated() // 2**20
     return peak

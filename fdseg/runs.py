@@ -195,18 +195,24 @@ def _mean_sem(values: np.ndarray) -> dict[str, float | None]:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that appears whole or not at all: temporary name, flushed, then renamed."""
+def written_whole(path: Path) -> Iterator[Path]:
+    """A file to write under a temporary name; it gets its own when all is in it, or is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that is flushed to the disk before it gets its name."""
+    with written_whole(path) as partial, partial.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_text(path: Path, text: str) -> None:

@@ -12,11 +12,11 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # From the ground up; a file may import from its own layer and those below.
 LAYERS = [
-    ["errors", "__init__", "metrics", "runs", "precision", "frequency", "statistics", "safety"],
+    ["errors", "__init__", "metrics", "runs", "precision", "frequency", "statistics", "safety", "memory"],
     ["networks", "data"],
-    ["module", "manifest", "trained"],
-    ["callbacks", "report", "config", "sweep", "cost"],
-    ["train", "status"],
+    ["module", "manifest", "trained", "inference"],
+    ["callbacks", "report", "config", "sweep", "cost", "predictions"],
+    ["train", "status", "predict"],
 ]
 
 ROOMS = {room for rooms in LAYERS for room in rooms}
@@ -26,7 +26,7 @@ WALLS = {
     "nibabel": ["data"],
     "lightning": ["module", "callbacks", "data/datamodule", "train"],
     "hydra": ["config", "sweep", "train", "status"],
-    "omegaconf": ["config", "sweep", "cost", "train", "status"],
+    "omegaconf": ["config", "sweep", "cost", "train", "status", "predict"],
     "wandb": [],
 }
 

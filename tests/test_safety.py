@@ -232,6 +232,22 @@ def test_nothing_is_imported_to_refuse(change):
     assert ended.stdout.split("\n")[:2] == ["FdsegError", "[]"]
 
 
+@pytest.mark.parametrize("command", ["predict"])
+def test_a_command_refuses_a_forged_run_in_words(command, node, change, marker, tmp_path):
+    run = change("network.backbone", node("torch.os.system"))
+    (tmp_path / "volume.nii.gz").touch()
+    words = {"predict": [f"input={tmp_path}"], "export": ["format=torch"]}[command]
+    ended = subprocess.run(
+        [sys.executable, "-m", f"fdseg.{command}", f"run={run}", f"output={tmp_path}/out", *words],
+        capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert "network.backbone._target_ names torch.os.system" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not marker.exists()
+    assert not (tmp_path / "out").exists()
+
+
 # What fdseg's own runs hold is not refused
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from fdseg.data.cases import Case, raise_all
 from fdseg.data.nifti import Volume, open_volume, read_label, read_volume, times
-from fdseg.data.preprocess import Geometry, Preprocessing
+from fdseg.data.preprocess import Geometry, Preprocessing, unusable
 from fdseg.errors import FdsegError
 
 VERSION = 1  # of the preprocessing: a change of what it computes makes a new hash
@@ -188,17 +188,9 @@ def verify(
         image, label = read_volume(case.image), read_label(case.label).data
     except FdsegError as error:
         raise FdsegError(f"{case.name}: {error} Mend the file {leave_out}") from None
-    finite = np.isfinite(image.data)
-    if not finite.all():
-        raise FdsegError(
-            f"{case.name}: {(~finite).sum():,} voxels are NaN or infinite "
-            f"({_short(case.image)}). Replace them by the background's value, {leave_out}"
-        )
-    if image.data.min() == image.data.max():
-        raise FdsegError(
-            f"{case.name}: the image is constant, {image.data.flat[0]:g} in every voxel "
-            f"({_short(case.image)}). Restore the file {leave_out}"
-        )
+    if found := unusable(image.data):
+        problem, remedy = found
+        raise FdsegError(f"{case.name}: {problem} ({_short(case.image)}). {remedy}, {leave_out}")
     values = set(np.unique(label).tolist())
     foreign = sorted(values - {0, *structures.values(), *ignore})
     if foreign:

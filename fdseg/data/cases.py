@@ -1,5 +1,6 @@
 """Cases: one volume with its label, and the cohort they belong to."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,11 @@ class Cohort:
     folder: Path
     cases: tuple[Case, ...]
     left_out: dict[str, str] = field(default_factory=dict)
+
+
+def volume_name(path: Path) -> str:
+    """The name of a volume: that of its file without ``.nii`` or ``.nii.gz``."""
+    return re.sub(r"\.nii(\.gz)?$", "", path.name)
 
 
 def require_folder(root: Path, name: str) -> Path:

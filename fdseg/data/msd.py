@@ -5,7 +5,14 @@ import re
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
-from fdseg.data.cases import Case, Cohort, raise_all, require_folder, require_unique
+from fdseg.data.cases import (
+    Case,
+    Cohort,
+    raise_all,
+    require_folder,
+    require_unique,
+    volume_name,
+)
 from fdseg.errors import FdsegError
 
 
@@ -51,9 +58,11 @@ class MSDCohort:
                 f"{listing}: not a listing of the MSD ({type(error).__name__}: {error}). Its "
                 '"training" is a list of {"image": …, "label": …}.'
             ) from None
-        require_unique((_name(image) for image, _ in paths), listing)
-        left_out = {_name(i): "data.exclude" for i, _ in paths if _name(i) in exclude}
-        cases = [self._case(image, label) for image, label in paths if _name(image) not in left_out]
+        require_unique((volume_name(image) for image, _ in paths), listing)
+        left_out = {volume_name(i): "data.exclude" for i, _ in paths if volume_name(i) in exclude}
+        cases = [
+            self._case(image, label) for image, label in paths if volume_name(image) not in left_out
+        ]
         missing = [
             f"{case.name}: missing {kind} ({path.relative_to(folder)}). Restore the file or leave "
             f"the subject out with data.exclude=[{case.name}]."
@@ -65,7 +74,7 @@ class MSDCohort:
         return Cohort(folder, tuple(cases), left_out)
 
     def _case(self, image: Path, label: Path) -> Case:
-        name = _name(image)
+        name = volume_name(image)
         return Case(name, image, label, self._participant(name))
 
     def _participant(self, name: str) -> str:
@@ -84,10 +93,6 @@ class MSDCohort:
             "name. Use null where each file is a person, pairs for numbered pairs, or a regular "
             "expression with one group."
         )
-
-
-def _name(image: Path) -> str:
-    return re.sub(r"\.nii(\.gz)?$", "", image.name)
 
 
 def _inside(folder: Path, entry: str) -> Path:

@@ -13,6 +13,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from fdseg.errors import FdsegError
+from fdseg.runs import written_whole
 
 MAX_AXIS = 4096  # voxels; larger than any scanner's volume, small enough to refuse a forged header
 _EXPANSION = {".nii": 1, ".gz": 1032}  # bytes a byte of the file can stand for (zlib's manual)
@@ -131,13 +132,8 @@ def write_label(path: Path, data: np.ndarray, like: Path) -> None:
     image.header.set_data_dtype(dtype)
     image.header["scl_slope"], image.header["scl_inter"] = 1, 0
     image.header["cal_min"] = image.header["cal_max"] = 0
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with written_whole(path) as partial:
         partial.write_bytes(gzip.compress(image.to_bytes(), compresslevel=4, mtime=0))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _stored_spacing(image: nib.Nifti1Image) -> np.ndarray:

@@ -44,6 +44,11 @@ class Geometry:
         back = nib.orientations.ornt_transform(identity, np.array(self.orientation))
         return nib.orientations.apply_orientation(canonical, back)
 
+    @property
+    def canonical_spacing(self) -> list[float]:
+        """mm per voxel along the canonical axes."""
+        return [self.spacing[i] for i in np.argsort([axis for axis, _ in self.orientation])]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers."""
         return asdict(self)
@@ -184,6 +189,20 @@ class Preprocessing:
         to_canonical = np.diag([*(1 / np.array(geometry.scale)), 1])
         to_canonical[:3, 3] = -np.array(geometry.offset) / np.array(geometry.scale)
         return tio.Resample((self.size, affine @ to_canonical))
+
+
+def unusable(voxels: np.ndarray) -> tuple[str, str] | None:
+    """What keeps a volume ``[X, Y, Z]`` from being scaled to [0, 1], if anything, and a remedy."""
+    finite = np.isfinite(voxels)
+    if not finite.all():
+        problem = f"{(~finite).sum():,} voxels are NaN or infinite"
+        return problem, "Replace them by the background's value"
+    least, most = float(voxels.min()), float(voxels.max())
+    if least == most:
+        return f"the image is constant, {least:g} in every voxel", "Restore the file"
+    if most - least > float(np.finfo(np.float32).max):
+        return f"the voxels lie between {least:g} and {most:g}", "Restore the file"
+    return None
 
 
 def _axis_aligned(geometry: Geometry) -> np.ndarray:

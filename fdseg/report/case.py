@@ -42,15 +42,13 @@ def picture(
         high = split.to("cpu")(x)[1]
     bands = torch.cat([x - high, high])[:, 0].numpy()
     low, high = preprocessing.restore(bands, geometry, canonical=True)
-    spacing = np.array(geometry.spacing)[np.argsort([axis for axis, _ in geometry.orientation])]
     overlay(
         path,
         image=geometry.canonical(image.data),
-        low=low,
-        high=high,
+        bands={"low band": low, "high band": high},
         label=geometry.canonical(label),
         prediction=geometry.canonical(predicted),
-        spacing_mm=spacing.tolist(),
+        spacing_mm=geometry.canonical_spacing,
         structures=list(task.structures),
         title=title,
     )

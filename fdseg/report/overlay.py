@@ -1,13 +1,16 @@
-"""A test subject in three planes: label and prediction on the volume, and on its two bands."""
+"""A subject in three planes: prediction and label on the volume, and beside it its two bands."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+
+from fdseg.runs import written_whole
 
 _COLOURS = ("#ffb000", "#4cc9f0", "#e63bb1", "#5fd35f", "#ff6a3d", "#a78bfa")
 _PLANES = ("sagittal", "coronal", "axial")
@@ -17,66 +20,82 @@ def overlay(
     path: Path,
     *,
     image: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
-    label: np.ndarray,
     prediction: np.ndarray,
     spacing_mm: Sequence[float],
     structures: Sequence[str],
     title: str,
+    label: np.ndarray | None = None,
+    bands: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> None:
     """Write a picture of one case.
 
-    Rows are the sagittal, coronal and axial plane through the label's centre; columns the volume
-    with contours of the label (solid) and the prediction (dashed), its low and its high band.
+    Rows are the sagittal, coronal and axial plane through the centre of the label, or else of the
+    prediction; columns the volume with contours of the label (solid) and the prediction (dashed,
+    where there is a label), and its bands.
 
     Args:
         path: of the PNG.
-        image, low, high: arrays ``[X, Y, Z]`` in canonical (RAS) orientation.
-        label, prediction: maps ``[X, Y, Z]``, structures numbered from 1.
+        image: array ``[X, Y, Z]`` in canonical (RAS) orientation.
+        prediction: map ``[X, Y, Z]``, structures numbered from 1.
         spacing_mm: of the voxels, along X, Y and Z.
         structures: their names.
         title: above the picture.
+        label: like ``prediction``, where it is known.
+        bands: of the image, like ``image``, by their names.
     """
-    centre = [round(float(c)) for c in np.argwhere(label > 0).mean(axis=0)]
+    maps = (
+        {"prediction": prediction} if label is None else {"label": label, "prediction": prediction}
+    )
+    lines = dict(zip(maps, ("-", "--"), strict=False))
+    centre = _centre(next(iter(maps.values())))
+    columns = {"volume": image, **bands}
     extent = np.multiply(image.shape, spacing_mm)
     heights = [extent[up] / extent[across] for across, up in ((1, 2), (0, 2), (0, 1))]
-    size = (9.6, 3.2 * sum(heights) + 1.0)
+    size = (max(3.2 * len(columns), 4.8), 3.2 * sum(heights) + 1.0)
     figure = Figure(figsize=size, facecolor="black", layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(3, 3, height_ratios=heights)
-    window = {"volume": _window(image), "low band": _window(low), "high band": _window(high)}
+    axes = figure.subplots(3, len(columns), height_ratios=heights, squeeze=False)
+    window = {name: _window(volume) for name, volume in columns.items()}
     for row, plane in enumerate(_PLANES):
         across, up = [a for a in range(3) if a != row]
         aspect = spacing_mm[up] / spacing_mm[across]
-        for column, (name, volume) in enumerate(
-            (("volume", image), ("low band", low), ("high band", high))
-        ):
+        for column, (name, volume) in enumerate(columns.items()):
             axis = axes[row, column]
             axis.set_axis_off()
             cut = np.take(volume, centre[row], axis=row).T
             axis.imshow(cut, cmap="gray", origin="lower", aspect=aspect, clim=window[name])
             if column == 0:
                 axis.set_title(plane, color="white", loc="left", fontsize=9)
-                _contours(axis, np.take(label, centre[row], axis=row).T, len(structures), "-")
-                _contours(axis, np.take(prediction, centre[row], axis=row).T, len(structures), "--")
+                for of, line in lines.items():
+                    cut = np.take(maps[of], centre[row], axis=row).T
+                    _contours(axis, cut, len(structures), line)
             elif row == 0:
                 axis.set_title(name, color="white", fontsize=9)
     figure.suptitle(title, color="white", fontsize=11)
     for number, structure in enumerate(structures):
         colour = _COLOURS[number % len(_COLOURS)]
-        axes[2, 0].plot([], [], color=colour, label=f"{structure}: label")
-        axes[2, 0].plot([], [], "--", color=colour, label="prediction")
+        for of, line in lines.items():
+            axes[2, 0].plot([], [], line, color=colour, label=f"{structure}: {of}")
     figure.legend(
         loc="outside lower left",
-        ncols=2 * min(len(structures), 2),
+        ncols=len(lines) * min(len(structures), 2),
         fontsize=8,
         labelcolor="white",
         facecolor="black",
         edgecolor="none",
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, facecolor=to_rgba("black"))
+    with written_whole(path) as partial:
+        figure.savefig(partial, format="png", dpi=110, facecolor=to_rgba("black"))
+
+
+def _centre(labels: np.ndarray) -> list[int]:
+    """Of what is labelled; of the volume where nothing is."""
+    if not labels.any():
+        return [n // 2 for n in labels.shape]
+    return [
+        round(float(np.average(np.arange(n), weights=(labels > 0).sum(axis=others))))
+        for n, others in zip(labels.shape, ((1, 2), (0, 2), (0, 1)), strict=True)
+    ]
 
 
 def _window(volume: np.ndarray) -> tuple[float, float]:
