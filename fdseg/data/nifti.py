@@ -3,7 +3,6 @@
 import gzip
 import math
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +11,12 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
+from fdseg.data.header import check_header, open_file, times
+from fdseg.data.memory import available
 from fdseg.errors import FdsegError
 from fdseg.runs import written_whole
 
-MAX_AXIS = 4096  # voxels; larger than any scanner's volume, small enough to refuse a forged header
-_EXPANSION = {".nii": 1, ".gz": 1032}  # bytes a byte of the file can stand for (zlib's manual)
+_PADDING = 4096  # bytes that may follow the voxels: some programs fill the last block
 _BROKEN = (
     *(ImageFileError, HeaderDataError, EOFError, OSError, zlib.error),
     *(ValueError, KeyError, TypeError, OverflowError),  # nibabel's, of headers that make no sense
@@ -48,38 +48,14 @@ def open_volume(path: Path) -> nib.Nifti1Image:
         FdsegError: the file is missing, is no NIfTI, or its header cannot be that of a volume.
     """
     try:
-        if path.suffix == ".gz" and path.is_file():
-            with path.open("rb") as file:
-                if file.read(2) != b"\x1f\x8b":
-                    raise ImageFileError("not gzip-compressed, although its name ends in .gz")
-        image = nib.load(path)
-        if not isinstance(image, nib.Nifti1Image):
-            raise ImageFileError(f"{type(image).__name__} instead; convert it to .nii.gz")
-        shape, affine = image.shape, image.affine
-        dtype, spacing = image.get_data_dtype(), _stored_spacing(image)
+        image = check_header(path).from_filename(path)
+        affine, dtype = image.affine, image.get_data_dtype()
     except FileNotFoundError:
         raise FdsegError(f"{path}: no such file.") from None
     except _BROKEN as error:
         raise FdsegError(f"{path}: not a readable NIfTI file ({_words(error)}).") from None
-    if len(shape) == 4 and shape[3] == 1:
-        shape = shape[:3]
-    if len(shape) != 3:
-        raise FdsegError(
-            f"{path}: {len(shape)}-D ({times(shape)}) where a 3-D volume is expected. Extract one "
-            "volume from it first."
-        )
-    if min(shape) < 1 or max(shape) > MAX_AXIS:
-        raise FdsegError(f"{path}: impossible shape {times(shape)} in the header.")
-    most = path.stat().st_size * _EXPANSION.get(path.suffix, math.inf)
-    if math.prod(shape) * dtype.itemsize > most:
-        raise FdsegError(
-            f"{path}: cut off or corrupt (too small for the {times(shape)} voxels of its header). "
-            "Copy the file again."
-        )
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise FdsegError(f"{path}: the affine in the header is singular or not finite.")
-    if not spacing.all() and not image.header["sform_code"]:
-        raise FdsegError(f"{path}: the spacing in the header is 0, so nothing is known in mm.")
     if dtype.kind not in "iuf":
         raise FdsegError(f"{path}: voxels are {_kind(dtype)} where one real number is expected.")
     return image
@@ -92,12 +68,27 @@ def read_volume(path: Path) -> Volume:
         FdsegError: the file is missing, broken or cut off, or not 3-D.
     """
     image = open_volume(path)
+    voxels, stored = math.prod(image.shape), image.get_data_dtype().itemsize
+    needed, free = voxels * (stored + 4), available()
+    if needed > free:
+        raise FdsegError(
+            f"{path}: reading {times(image.shape)} voxels takes {needed / 1e9:.1f} GB of memory, "
+            f"and {free / 1e9:.1f} GB are left. Crop or downsample it, or use a larger machine."
+        )
     try:
-        data = image.get_fdata(dtype=np.float32, caching="unchanged")
+        with open_file(path) as file:
+            data = type(image).from_stream(file).get_fdata(dtype=np.float32, caching="unchanged")
+            file.seek(image.dataobj.offset + voxels * stored)  # type: ignore[attr-defined]
+            beyond = len(file.read(_PADDING + 1))  # gzip compares its checksum only at the end
     except (*_BROKEN, MemoryError) as error:
         raise FdsegError(
             f"{path}: cut off or corrupt ({_words(error)}). Copy the file again."
         ) from None
+    if beyond > _PADDING:
+        raise FdsegError(
+            f"{path}: more voxels follow the {times(image.shape)} of its header. Copy the file "
+            "again, or extract one volume from it first."
+        )
     return Volume(data.reshape(image.shape[:3]), image.affine)
 
 
@@ -136,19 +127,8 @@ def write_label(path: Path, data: np.ndarray, like: Path) -> None:
         partial.write_bytes(gzip.compress(image.to_bytes(), compresslevel=4, mtime=0))
 
 
-def _stored_spacing(image: nib.Nifti1Image) -> np.ndarray:
-    """The spacing as the file has it; nibabel's own header makes 1 mm of a 0."""
-    with image.file_map["image"].get_prepare_fileobj("rb") as file:
-        return image.header_class.from_fileobj(file, check=False)["pixdim"][1:4]
-
-
 def _kind(dtype: np.dtype) -> str:
     return "colours" if dtype.names else f"{dtype}"
-
-
-def times(shape: Sequence[int]) -> str:
-    """A shape as a person writes it: ``35×51×35``."""
-    return "×".join(map(str, shape))
 
 
 def _words(error: BaseException) -> str:

@@ -166,11 +166,14 @@ def test_a_million_voxels_along_each_axis_are_refused_without_reading_one(
 
 
 @pytest.mark.parametrize("position", [PIXDIM + 4, PIXDIM + 8, PIXDIM + 12])
-def test_a_spacing_of_0_is_refused_unless_the_affine_is_stored(tmp_path, position):
-    zero = (position, "f", 0.0)
-    with pytest.raises(FdsegError, match="the spacing in the header is 0"):
-        open_volume(forge(tmp_path / "x.nii.gz", zero, (SFORM_CODE, "h", 0)))
-    assert open_volume(forge(tmp_path / "x.nii.gz", zero)).shape == SHAPE
+@pytest.mark.parametrize("spacing", [0, -1, math.nan, math.inf])
+@pytest.mark.parametrize("sform_code", [0, 2])
+def test_a_spacing_that_is_no_length_is_refused_even_beside_a_stored_affine(
+    tmp_path, position, spacing, sform_code
+):
+    forged = (position, "f", spacing), (SFORM_CODE, "h", sform_code)
+    with pytest.raises(FdsegError, match=rf"the spacing in the header is .*{spacing:g}"):
+        open_volume(forge(tmp_path / "x.nii.gz", *forged))
 
 
 @pytest.mark.parametrize(
