@@ -23,7 +23,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from fdseg.errors import FdsegError, Stopped
 
@@ -98,6 +98,8 @@ def entry_point(run: Callable[[DictConfig], float | None], name: str) -> Callabl
             print(f"{error}; the same command goes on from there.", file=sys.stderr)
             signal.raise_signal(error.number)  # now to whoever listened before the run did
             raise SystemExit(128 + error.number) from None
+        except MissingMandatoryValue as error:
+            _stop(f"{error.full_key}: not given. Write {error.full_key}=…, see --help.")
         except Exception as error:
             cause = error.__cause__ if isinstance(error, InstantiationException) else error
             if not _in_multirun():
@@ -245,12 +247,11 @@ def check_arguments(config: DictConfig) -> None:
 
 
 def _nodes(node: DictConfig, path: str = "") -> Iterator[tuple[str, DictConfig]]:
-    """All mappings of a configuration with their dotted path, interpolations aside."""
+    """All mappings of a configuration with their dotted path, but for interpolated ones."""
     yield path, node
     for key in map(str, node):
-        if OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key):
-            continue
-        if isinstance(node[key], DictConfig):
+        unset = OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key)
+        if not unset and isinstance(node[key], DictConfig):
             yield from _nodes(node[key], f"{path}.{key}" if path else key)
 
 
@@ -267,10 +268,10 @@ def _check_arguments(node: DictConfig, path: str) -> None:
 
 
 def _refuse_unknown(given: Any, known: Any, prefix: str) -> None:
-    known = [str(k) for k in known]  # a mapping denies those of its keys that have no value yet
+    names = [str(key) for key in known]  # a key without a value is not "in" its mapping
     for key in map(str, given):
-        if key not in known:
-            raise FdsegError(_unknown(prefix + key, [f"{prefix}{k}" for k in known]))
+        if key not in names:
+            raise FdsegError(_unknown(prefix + key, [prefix + name for name in names]))
 
 
 def _unknown(key: str, known: Sequence[str]) -> str:

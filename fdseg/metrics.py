@@ -159,18 +159,37 @@ def score(
 
     Equals `dice`, `hd95` and `normalised_surface_dice` of the same masks, and raises as they do.
     """
+    _check_option("definition", definition, Definition)
+    options: Any = {"tolerance_mm": tolerance_mm, "empty": empty, "neighbours": neighbours}
+    return score_by_definition(prediction, label, spacing_mm, **options)[definition]
+
+
+def score_by_definition(
+    prediction: ArrayLike,
+    label: ArrayLike,
+    spacing_mm: Sequence[float],
+    *,
+    tolerance_mm: float,
+    empty: Empty = "diagonal",
+    neighbours: Neighbours = 6,
+) -> dict[Definition, Scores]:
+    """What `score` finds with each definition of HD95, its surface distances computed once."""
     prediction, label = _check_masks(prediction, label)
     distances = surface_distances(prediction, label, spacing_mm, neighbours)
     voxel_mm3 = float(np.prod(_check_spacing(spacing_mm)))
     predicted, labelled = _voxels(prediction), _voxels(label)
-    return Scores(
-        dice=_dice(prediction, label, predicted, labelled),
-        hd95_mm=_finite(distances.hd95(definition), empty, label.shape, spacing_mm),
-        nsd=distances.fraction_within(tolerance_mm),
-        prediction_mm3=predicted * voxel_mm3,
-        label_mm3=labelled * voxel_mm3,
-        missed=labelled > 0 and predicted == 0,
-    )
+    same: Any = {
+        "dice": _dice(prediction, label, predicted, labelled),
+        "nsd": distances.fraction_within(tolerance_mm),
+        "prediction_mm3": predicted * voxel_mm3,
+        "label_mm3": labelled * voxel_mm3,
+        "missed": labelled > 0 and predicted == 0,
+    }
+    found = {d: distances.hd95(d) for d in get_args(Definition)}
+    return {
+        definition: Scores(hd95_mm=_finite(mm, empty, label.shape, spacing_mm), **same)
+        for definition, mm in found.items()
+    }
 
 
 def volume_diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:

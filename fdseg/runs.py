@@ -159,7 +159,9 @@ def _history(folder: Path) -> list[float]:
         return []
 
 
-def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summarise(
+    rows: Sequence[Mapping[str, Any]], metrics: Iterable[str] = ("dice", "hd95_mm", "nsd")
+) -> dict[str, Any]:
     """The test result of one run from the rows of ``cases.csv``.
 
     A subject's value is the mean over its structures; mean and SEM (ddof 1) are over subjects.
@@ -167,7 +169,7 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     structures = list(dict.fromkeys(row["structure"] for row in rows))
     cases = list(dict.fromkeys(row["case"] for row in rows))
     summary: dict[str, Any] = {"subjects": len(cases), "missed": sum(r["missed"] for r in rows)}
-    for metric in ("dice", "hd95_mm", "nsd"):
+    for metric in metrics:
         table = np.array([[r[metric] for r in rows if r["case"] == case] for case in cases])
         summary[metric] = _mean_sem(table.mean(axis=1))
         for structure, values in zip(structures, table.T, strict=True):

@@ -193,21 +193,16 @@ def _result(
 
 
 def _print_result(result: dict[str, Any], folder: Path) -> None:
+    from fdseg.report.table import table
+
     test = result["test"]
     mark = "PHANTOM " if result["phantom"] else ""
     print(
         f"\n{mark}{result['task']}, {result['backbone']}, fusion {result['fusion']}, "
-        f"n={result['n']}, seed {result['seed']}: {test['subjects']} test subjects, "
-        f"mean ± SEM\n\n  {'structure':<20}{'Dice':>16}{'HD95 [mm]':>18}{'NSD':>16}"
+        f"n={result['n']}, seed {result['seed']}: {test['subjects']} test subjects, mean ± SEM\n"
     )
-    structures = test["structures"]
-    lines = {**structures, "all": test} if len(structures) > 1 else structures
-    for name, values in lines.items():
-        cells = [
-            f"{values[metric]['mean']:.{digits}f} ± {values[metric]['sem'] or 0:.{digits}f}"
-            for metric, digits in (("dice", 4), ("hd95_mm", 2), ("nsd", 4))
-        ]
-        print(f"  {name:<20}{cells[0]:>16}{cells[1]:>18}{cells[2]:>16}")
+    columns = {"dice": ("Dice", 4), "hd95_mm": ("HD95 [mm]", 2), "nsd": ("NSD", 4)}
+    print(table(test, columns))
     if test["missed"]:
         print(f"  {test['missed']} structures were missed altogether: Dice 0, HD95 the diagonal.")
     print(f"\n{folder}")

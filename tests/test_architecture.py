@@ -12,11 +12,11 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # From the ground up; a file may import from its own layer and those below.
 LAYERS = [
-    ["errors", "__init__", "metrics", "runs", "precision", "frequency", "statistics", "safety", "memory"],
+    ["errors", "__init__", "metrics", "runs", "precision", "frequency", "statistics", "safety", "memory", "progress"],
     ["networks", "data"],
     ["module", "manifest", "trained", "inference"],
     ["callbacks", "report", "config", "sweep", "cost", "predictions"],
-    ["train", "status", "predict"],
+    ["train", "status", "predict", "evaluate"],
 ]
 
 ROOMS = {room for rooms in LAYERS for room in rooms}
@@ -25,8 +25,8 @@ WALLS = {
     "torchio": ["data"],
     "nibabel": ["data"],
     "lightning": ["module", "callbacks", "data/datamodule", "train"],
-    "hydra": ["config", "sweep", "train", "status"],
-    "omegaconf": ["config", "sweep", "cost", "train", "status", "predict"],
+    "hydra": ["config", "sweep", "train", "status", "evaluate"],
+    "omegaconf": ["config", "sweep", "cost", "train", "status", "predict", "evaluate"],
     "wandb": [],
 }
 

@@ -17,7 +17,7 @@ import torch
 from matplotlib.image import imread
 
 from fdseg import config as configuration
-from fdseg import metrics, train
+from fdseg import evaluate, metrics, train
 from fdseg.callbacks import History
 
 SMALL = [
@@ -83,6 +83,28 @@ def test_scores_are_those_of_the_kept_predictions_in_native_geometry(folder, coh
         spacing = label.header.get_zooms()
         assert float(row["dice"]) == metrics.dice(*masks)
         assert float(row["hd95_mm"]) == pytest.approx(metrics.hd95(*masks, spacing), rel=1e-6)
+
+
+def test_evaluating_a_runs_predictions_gives_its_own_scores_to_the_last_digit(
+    folder, cohort, tmp_path
+):
+    labels = next(cohort.glob("phantom/*/Task04_Hippocampus")) / "labelsTr"
+    overrides = [
+        f"predictions={folder / 'predictions'}", f"labels={labels}",
+        f"output={tmp_path / 'table.csv'}", "structures={anterior: 1, posterior: 2}",
+    ]  # fmt: skip
+    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
+        evaluate.run(hydra.compose("evaluate", overrides=overrides))
+    own = {(row["case"], row["structure"]): row for row in table(folder / "cases.csv")}
+    found = table(tmp_path / "table.csv")
+    assert len(found) == len(own)
+    for row in found:
+        expected = own[row["case"], row["structure"]]
+        for theirs, ours in (("dice", "dice"), ("hd95_mm", "hd95_pooled_mm"), ("nsd", "nsd"),
+                             ("missed", "missed")):  # fmt: skip
+            assert row[ours] == expected[theirs]
+        for which in ("prediction", "label"):
+            assert float(row[f"{which}_ml"]) == float(expected[f"{which}_mm3"]) / 1000
 
 
 def test_the_result_summarises_the_cases(folder):

@@ -1,6 +1,5 @@
 """One progress bar for the whole run, with the time left."""
 
-import sys
 import time
 from typing import Any
 
@@ -8,6 +7,7 @@ import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from fdseg.progress import progress
 from fdseg.runs import duration
 
 
@@ -85,10 +85,7 @@ class RunProgress(ProgressBar):
         self._close()
 
     def _make(self, title: str, total: int, unit: str) -> tqdm:
-        interval = 0.2 if sys.stderr.isatty() else 30
-        return tqdm(
-            total=total, desc=title, unit=unit, mininterval=interval, disable=not self._enabled
-        )
+        return progress(None, title, unit, total=total, leave=True, disable=not self._enabled)
 
     def _close(self) -> None:
         if self._bar is not None:

@@ -13,12 +13,12 @@ from typing import IO
 from uuid import uuid4
 
 import numpy as np
-from tqdm import tqdm
 
 from fdseg.data.cases import Case, raise_all
 from fdseg.data.nifti import Volume, open_volume, read_label, read_volume, times
 from fdseg.data.preprocess import Geometry, Preprocessing, unusable
 from fdseg.errors import FdsegError
+from fdseg.progress import progress
 
 VERSION = 1  # of the preprocessing: a change of what it computes makes a new hash
 
@@ -88,12 +88,8 @@ class Preparer:
             ) from None
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             outcomes = list(
-                tqdm(
-                    pool.map(self._prepare, missing),
-                    total=len(missing),
-                    desc="Preparing cases",
-                    unit="case",
-                    leave=False,
+                progress(
+                    pool.map(self._prepare, missing), "Preparing cases", "case", total=len(missing)
                 )
             )
         problems = [problem for problem in outcomes if problem]

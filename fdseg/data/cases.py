@@ -1,7 +1,7 @@
 """Cases: one volume with its label, and the cohort they belong to."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,8 +38,8 @@ class Cohort:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def volume_name(path: Path) -> str:
-    """The name of a volume: that of its file without ``.nii`` or ``.nii.gz``."""
+def case_name(path: Path) -> str:
+    """The name of a case, which its file has before ``.nii`` or ``.nii.gz``."""
     return re.sub(r"\.nii(\.gz)?$", "", path.name)
 
 
@@ -68,6 +68,24 @@ def require_unique(names: Iterable[str], where: Path) -> None:
         raise FdsegError(
             f"{where}: duplicate subject {', '.join(twice)}. Keep one entry for each subject."
         )
+
+
+def require_structures(structures: Mapping[str, int], key: str) -> None:
+    """Refuse values of structures that no label map can tell apart."""
+    values = list(structures.values())
+    whole = all(isinstance(v, int) and not isinstance(v, bool) and 0 < v < 2**15 for v in values)
+    if not values or not whole or len(set(values)) < len(values):
+        shown = ", ".join(f"{name}: {value}" for name, value in structures.items())
+        raise FdsegError(
+            f"{key}={{{shown}}}: expected a name and a value for each structure, the values "
+            f"different whole numbers from 1 to {2**15 - 1}; 0 is the background."
+        )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a person: the first of them, and how many more there are."""
+    more = f" … and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
 
 
 def raise_all(problems: list[str], heading: str) -> None:

@@ -5,14 +5,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
-from fdseg.data.cases import (
-    Case,
-    Cohort,
-    raise_all,
-    require_folder,
-    require_unique,
-    volume_name,
-)
+from fdseg.data.cases import Case, Cohort, case_name, raise_all, require_folder, require_unique
 from fdseg.errors import FdsegError
 
 
@@ -58,10 +51,10 @@ class MSDCohort:
                 f"{listing}: not a listing of the MSD ({type(error).__name__}: {error}). Its "
                 '"training" is a list of {"image": …, "label": …}.'
             ) from None
-        require_unique((volume_name(image) for image, _ in paths), listing)
-        left_out = {volume_name(i): "data.exclude" for i, _ in paths if volume_name(i) in exclude}
+        require_unique((case_name(image) for image, _ in paths), listing)
+        left_out = {case_name(i): "data.exclude" for i, _ in paths if case_name(i) in exclude}
         cases = [
-            self._case(image, label) for image, label in paths if volume_name(image) not in left_out
+            self._case(image, label) for image, label in paths if case_name(image) not in left_out
         ]
         missing = [
             f"{case.name}: missing {kind} ({path.relative_to(folder)}). Restore the file or leave "
@@ -74,7 +67,7 @@ class MSDCohort:
         return Cohort(folder, tuple(cases), left_out)
 
     def _case(self, image: Path, label: Path) -> Case:
-        name = volume_name(image)
+        name = case_name(image)
         return Case(name, image, label, self._participant(name))
 
     def _participant(self, name: str) -> str:

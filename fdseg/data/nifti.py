@@ -36,6 +36,11 @@ class Volume:
     affine: np.ndarray
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels along each axis."""
+        return self.data.shape
+
+    @property
     def spacing(self) -> tuple[float, float, float]:
         """Size of a voxel along each axis, in mm."""
         return tuple(float(s) for s in nib.affines.voxel_sizes(self.affine))  # type: ignore[return-value]
@@ -125,6 +130,25 @@ def write_label(path: Path, data: np.ndarray, like: Path) -> None:
     image.header["cal_min"] = image.header["cal_max"] = 0
     with written_whole(path) as partial:
         partial.write_bytes(gzip.compress(image.to_bytes(), compresslevel=4, mtime=0))
+
+
+def grid_difference(
+    first: Volume | nib.Nifti1Image,
+    second: Volume | nib.Nifti1Image,
+    names: tuple[str, str],
+) -> str | None:
+    """How the grids of two volumes differ, in words; ``None`` where voxels lie on voxels.
+
+    A tenth of a voxel's smallest side is allowed: affines are stored and rounded in several ways.
+    """
+    if first.shape[:3] != second.shape[:3]:
+        return f"{names[0]} has shape {times(first.shape)} but its {names[1]} {times(second.shape)}"
+    corners = np.array([*np.ndindex(2, 2, 2)]) * np.subtract(second.shape[:3], 1)
+    places = [nib.affines.apply_affine(volume.affine, corners) for volume in (first, second)]
+    apart = np.linalg.norm(places[0] - places[1], axis=1).max()
+    if apart <= 0.1 * nib.affines.voxel_sizes(second.affine).min():
+        return None
+    return f"{names[0]} and {names[1]} have different affines, by up to {apart:.3g} mm"
 
 
 def _kind(dtype: np.dtype) -> str:

@@ -15,12 +15,12 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from scipy.spatial.transform import Rotation
-from tqdm import tqdm
 
 from fdseg.data.phantom.canvas import Array, Grid, render
 from fdseg.data.phantom.head import brain, temporal_lobe
 from fdseg.data.phantom.trunk import abdomen, chest
 from fdseg.errors import FdsegError
+from fdseg.progress import progress
 
 WORKERS = min(4, os.cpu_count() or 1)  # threads: numpy and zlib let go of the lock
 
@@ -265,8 +265,8 @@ def write_phantom(
                 lambda k: cohort.save(draft, k, people[k - 1], [seed, number, k], scale),
                 range(1, len(people) + 1),
             )
-            bar = tqdm(jobs, f"phantom {target.name}", len(people), leave=False, unit="subject")
-            for _ in bar:
+            title = f"Writing the phantom {target.name}"
+            for _ in progress(jobs, title, "subject", total=len(people)):
                 pass
         cohort.describe(draft, people, record)
         try:
