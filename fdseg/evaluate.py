@@ -34,8 +34,9 @@ def run(config: DictConfig) -> None:
         FdsegError: there is nothing to compare, or files are broken or on different grids (all of
             them listed); then nothing is written.
     """
-    from fdseg.data.cases import listed, require_structures
+    from fdseg.data.cases import require_structures
     from fdseg.data.pairs import find_pairs, require_same_grid
+    from fdseg.data.problems import listed
     from fdseg.report.table import table
 
     pairs = find_pairs(Path(config.predictions), Path(config.labels))

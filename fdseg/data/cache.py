@@ -2,24 +2,30 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from uuid import uuid4
 
 import numpy as np
 
-from fdseg.data.cases import Case, raise_all
-from fdseg.data.nifti import Volume, open_volume, read_label, read_volume, times
+from fdseg.data.cases import Case
+from fdseg.data.memory import available
+from fdseg.data.nifti import Volume, grid_difference, open_volume, read_label, read_volume
 from fdseg.data.preprocess import Geometry, Preprocessing, unusable
+from fdseg.data.problems import Problem, UnusableCases, raise_all
+from fdseg.data.task import Task
 from fdseg.errors import FdsegError
 from fdseg.progress import progress
 
+_BYTES_PER_VOXEL = 32  # of the volume and of the grid, while a case is prepared (12 to 28 measured)
 VERSION = 1  # of the preprocessing: a change of what it computes makes a new hash
 
 
@@ -65,6 +71,16 @@ class Preparer:
     structures: Mapping[str, int]
     ignore: Sequence[int] = field(default=())
 
+    @classmethod
+    def of(cls, task: Task) -> "Preparer":
+        """The one of a task, in the task's own cache."""
+        return cls(
+            folder=Path(task.cache) / task.name,
+            preprocessing=Preprocessing(tuple(task.size), task.reshape),  # type: ignore[arg-type]
+            structures=task.structures,
+            ignore=task.ignore,
+        )
+
     def __call__(self, cases: Sequence[Case], digests: Mapping[str, str]) -> list[PreparedCase]:
         """Prepare all cases that are not in the cache yet, in parallel, and return all of them.
 
@@ -86,15 +102,25 @@ class Preparer:
                 f"{self.folder}: the cache cannot be made ({error.strerror}). Choose a folder that "
                 "can be written with data.cache=…"
             ) from None
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        with ThreadPoolExecutor(self._workers(missing)) as pool:
             outcomes = list(
                 progress(
                     pool.map(self._prepare, missing), "Preparing cases", "case", total=len(missing)
                 )
             )
-        problems = [problem for problem in outcomes if problem]
-        raise_all(problems, f"{len(problems)} of {len(cases)} cases are unusable:")
+        problems = [problem for outcome in outcomes for problem in outcome]
+        unusable = len({problem.subject for problem in problems})
+        raise_all(problems, f"{unusable} of {len(cases)} cases are unusable:")
         return prepared
+
+    def _workers(self, missing: Sequence[PreparedCase]) -> int:
+        """As many as there are processors, but no more than memory is there for."""
+        largest = 0
+        for prepared in missing:
+            with suppress(FdsegError):  # it is reported when its turn comes
+                largest = max(largest, math.prod(open_volume(prepared.case.image).shape))
+        each = _BYTES_PER_VOXEL * (largest + math.prod(self.preprocessing.size))
+        return max(1, min(os.cpu_count() or 1, available() // 2 // each))
 
     def _key(self, digest: str) -> str:
         parameters = {
@@ -108,12 +134,12 @@ class Preparer:
         text = json.dumps(parameters, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
-    def _prepare(self, prepared: PreparedCase) -> str | None:
+    def _prepare(self, prepared: PreparedCase) -> Sequence[Problem]:
         """Write one case; return what is wrong with it, if it is the case that is wrong."""
         try:
             image, label = verify(prepared.case, self.structures, self.ignore)
-        except FdsegError as error:
-            return str(error)
+        except UnusableCases as error:
+            return error.problems
         arrays = self.preprocessing(image, label)
         try:
             self._write(prepared, *arrays)  # type: ignore[arg-type]
@@ -124,7 +150,7 @@ class Preparer:
                 "Free some space, or choose another folder with data.cache=…; what was cached "
                 "before stays valid."
             ) from None
-        return None
+        return ()
 
     def _write(
         self, prepared: PreparedCase, image: np.ndarray, label: np.ndarray, geometry: Geometry
@@ -160,47 +186,47 @@ def verify(
         The volume, and its label map (uint8) with the structures numbered from 1.
 
     Raises:
-        FdsegError: a file is broken; shapes or affines differ; voxels are not finite or constant;
-            label values lie outside the task; a structure is missing.
+        UnusableCases: a file is broken; shapes or affines differ; voxels are constant or not
+            finite; label values lie outside the task; a structure is missing. All that is found.
     """
-    leave_out = f"or leave the subject out with data.exclude=[{case.name}]."
-    try:
-        image_head, label_head = open_volume(case.image), open_volume(case.label)
-    except FdsegError as error:
-        raise FdsegError(f"{case.name}: {error} Mend the file {leave_out}") from None
-    where = f"({_short(case.label)})"
-    if image_head.shape[:3] != label_head.shape[:3]:
-        raise FdsegError(
-            f"{case.name}: label has shape {times(label_head.shape)} but its image "
-            f"{times(image_head.shape)} {where}. Mend the file {leave_out}"
-        )
-    if not np.allclose(image_head.affine, label_head.affine, atol=1e-2):
-        largest = np.abs(image_head.affine - label_head.affine).max()
-        raise FdsegError(
-            f"{case.name}: label and image have different affines, by up to {largest:.3g} "
-            f"{where}. Resample the label to the image, {leave_out}"
-        )
-    try:
-        image, label = read_volume(case.image), read_label(case.label).data
-    except FdsegError as error:
-        raise FdsegError(f"{case.name}: {error} Mend the file {leave_out}") from None
-    if found := unusable(image.data):
-        problem, remedy = found
-        raise FdsegError(f"{case.name}: {problem} ({_short(case.image)}). {remedy}, {leave_out}")
+    problems: list[Problem] = []
+
+    def found(what: str, remedy: str) -> None:
+        leave_out = f"or leave the subject out with data.exclude=[{case.name}]."
+        problems.append(Problem(case.name, what, f"{remedy} {leave_out}"))
+
+    def read(path: Path, reader: Callable[[Path], Any]) -> Any:
+        try:
+            return reader(path)
+        except FdsegError as error:
+            found(str(error), "Mend the file")
+
+    def refuse() -> None:
+        raise_all(problems, f"{case.name}: {len(problems)} problems:")
+
+    image_head, label_head = read(case.image, open_volume), read(case.label, open_volume)
+    refuse()
+    if difference := grid_difference(label_head, image_head, ("label", "image")):
+        found(f"{difference} ({_short(case.label)}).", "Resample the label to the image,")
+    refuse()
+    image, labels = read(case.image, read_volume), read(case.label, read_label)
+    refuse()
+    if fault := unusable(image.data):
+        found(f"{fault[0]} ({_short(case.image)}).", f"{fault[1]},")
+    label = labels.data
     values = set(np.unique(label).tolist())
-    foreign = sorted(values - {0, *structures.values(), *ignore})
-    if foreign:
+    if foreign := sorted(values - {0, *structures.values(), *ignore}):
         known = ", ".join(f"{name} {value}" for name, value in structures.items())
-        raise FdsegError(
-            f"{case.name}: label values {foreign} lie outside the task ({known}) {where}. Name "
-            f"values that are to count as background in data.ignore={foreign}, {leave_out}"
+        found(
+            f"label values {foreign} lie outside the task ({known}) ({_short(case.label)}).",
+            f"Name values that are to count as background in data.ignore={foreign},",
         )
-    absent = [name for name, value in structures.items() if value not in values]
-    if absent:
-        raise FdsegError(
-            f"{case.name}: the label is empty: no voxel of {', '.join(absent)} {where}. "
-            f"Complete it, set data.unlabelled=leave_out, {leave_out}"
+    if absent := [name for name, value in structures.items() if value not in values]:
+        found(
+            f"the label is empty: no voxel of {', '.join(absent)} ({_short(case.label)}).",
+            "Complete it, set data.unlabelled=leave_out,",
         )
+    refuse()
     return image, number(label, structures)
 
 

@@ -1,13 +1,11 @@
 """Cases: one volume with its label, and the cohort they belong to."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fdseg.errors import FdsegError
-
-LISTED = 12  # problems listed one by one; the rest is counted
 
 
 @dataclass(frozen=True)
@@ -38,8 +36,8 @@ class Cohort:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def case_name(path: Path) -> str:
-    """The name of a case, which its file has before ``.nii`` or ``.nii.gz``."""
+def volume_name(path: Path) -> str:
+    """The name of a volume: that of its file without ``.nii`` or ``.nii.gz``."""
     return re.sub(r"\.nii(\.gz)?$", "", path.name)
 
 
@@ -80,19 +78,3 @@ def require_structures(structures: Mapping[str, int], key: str) -> None:
             f"{key}={{{shown}}}: expected a name and a value for each structure, the values "
             f"different whole numbers from 1 to {2**15 - 1}; 0 is the background."
         )
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names for a person: the first of them, and how many more there are."""
-    more = f" … and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
-
-
-def raise_all(problems: list[str], heading: str) -> None:
-    """Raise one error that lists all problems; nothing where there is none."""
-    if not problems:
-        return
-    lines = problems[:LISTED]
-    if len(problems) > LISTED:
-        lines.append(f"… and {len(problems) - LISTED} more")
-    raise FdsegError("\n  ".join([heading, *lines]) if len(problems) > 1 else problems[0])

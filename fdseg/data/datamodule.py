@@ -1,7 +1,6 @@
 """Loaders over prepared cases."""
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -11,7 +10,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fdseg.data.cache import PreparedCase, Preparer
-from fdseg.data.preprocess import Preprocessing
 from fdseg.data.task import Task
 from fdseg.errors import FdsegError
 
@@ -158,13 +156,8 @@ class SegmentationData(L.LightningDataModule):
         self.task, self.n, self.seed = task, n, seed
         self.batch_size, self.workers, self.in_ram = batch_size, workers, in_ram
         self.augmentation = augmentation
-        self.preprocessing = Preprocessing(tuple(task.size), task.reshape)  # type: ignore[arg-type]
-        self.preparer = Preparer(
-            folder=Path(task.cache) / task.name,
-            preprocessing=self.preprocessing,
-            structures=task.structures,
-            ignore=task.ignore,
-        )
+        self.preparer = Preparer.of(task)
+        self.preprocessing = self.preparer.preprocessing
         self.drawn = task.draw(n, seed)
         self.training: CaseDataset
         self.validation: CaseDataset

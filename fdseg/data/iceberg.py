@@ -5,7 +5,8 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from fdseg.data.cases import Case, Cohort, raise_all, require_folder, require_unique
+from fdseg.data.cases import Case, Cohort, require_folder, require_unique
+from fdseg.data.problems import Problem, raise_all
 from fdseg.errors import FdsegError
 
 
@@ -105,12 +106,15 @@ def _matches(folder: Path, pattern: str, participant: str) -> list[Path]:
     return sorted(folder.glob(pattern.format(participant=participant)))
 
 
-def _problems(name: str, found: tuple[str, list[Path], str]) -> list[str]:
+def _problems(name: str, found: tuple[str, list[Path], str]) -> list[Problem]:
     pattern, paths, kind = found
     if len(paths) == 1:
         return []
     what = f"missing {kind}" if not paths else f"{len(paths)} files fit as {kind}"
     return [
-        f"{name}: {what} ({pattern.format(participant=name)}). Correct data.cohort.{kind} or leave "
-        f"the subject out with data.exclude=[{name}]."
+        Problem(
+            name,
+            f"{what} ({pattern.format(participant=name)}).",
+            f"Correct data.cohort.{kind} or leave the subject out with data.exclude=[{name}].",
+        )
     ]

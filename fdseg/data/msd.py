@@ -5,7 +5,8 @@ import re
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
-from fdseg.data.cases import Case, Cohort, case_name, raise_all, require_folder, require_unique
+from fdseg.data.cases import Case, Cohort, require_folder, require_unique, volume_name
+from fdseg.data.problems import Problem, raise_all
 from fdseg.errors import FdsegError
 
 
@@ -51,14 +52,17 @@ class MSDCohort:
                 f"{listing}: not a listing of the MSD ({type(error).__name__}: {error}). Its "
                 '"training" is a list of {"image": …, "label": …}.'
             ) from None
-        require_unique((case_name(image) for image, _ in paths), listing)
-        left_out = {case_name(i): "data.exclude" for i, _ in paths if case_name(i) in exclude}
+        require_unique((volume_name(image) for image, _ in paths), listing)
+        left_out = {volume_name(i): "data.exclude" for i, _ in paths if volume_name(i) in exclude}
         cases = [
-            self._case(image, label) for image, label in paths if case_name(image) not in left_out
+            self._case(image, label) for image, label in paths if volume_name(image) not in left_out
         ]
         missing = [
-            f"{case.name}: missing {kind} ({path.relative_to(folder)}). Restore the file or leave "
-            f"the subject out with data.exclude=[{case.name}]."
+            Problem(
+                case.name,
+                f"missing {kind} ({path.relative_to(folder)}).",
+                f"Restore the file or leave the subject out with data.exclude=[{case.name}].",
+            )
             for case in cases
             for kind, path in (("image", case.image), ("label", case.label))
             if not path.is_file()
@@ -67,7 +71,7 @@ class MSDCohort:
         return Cohort(folder, tuple(cases), left_out)
 
     def _case(self, image: Path, label: Path) -> Case:
-        name = case_name(image)
+        name = volume_name(image)
         return Case(name, image, label, self._participant(name))
 
     def _participant(self, name: str) -> str:

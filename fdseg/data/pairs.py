@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from fdseg.data.cases import case_name, raise_all
+from fdseg.data.cases import volume_name
 from fdseg.data.nifti import Volume, grid_difference, open_volume, read_label
+from fdseg.data.problems import Problem, raise_all
 from fdseg.errors import FdsegError
 from fdseg.progress import progress
 
 _NAMES = "prediction", "label"
+_REMEDY = "Mend the file, or take it out of its folder."
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Pairs:
             try:
                 prediction, label = pair.read()
             except FdsegError as error:
-                problems.append(f"{pair.name}: {error}")
+                problems.append(Problem(pair.name, str(error), _REMEDY))
             else:
                 yield pair, prediction, label
         raise_all(problems, f"{len(problems)} of {len(self.pairs)} pairs cannot be read:")
@@ -93,12 +95,16 @@ def require_same_grid(pairs: Pairs) -> None:
             heads = open_volume(pair.prediction), open_volume(pair.label)
             difference = grid_difference(*heads, _NAMES)
         except FdsegError as error:
-            problems.append(f"{pair.name}: {error}")
+            problems.append(Problem(pair.name, str(error), _REMEDY))
             continue
         if difference:
             problems.append(
-                f"{pair.name}: {difference} ({pair.prediction}, {pair.label}). Bring predictions "
-                "to their volume's own grid, or give resample=true to take the nearest voxel."
+                Problem(
+                    pair.name,
+                    f"{difference} ({pair.prediction}, {pair.label}).",
+                    "Bring the prediction to its volume's own grid, or give resample=true to take "
+                    "the nearest voxel.",
+                )
             )
     raise_all(problems, f"{len(problems)} of {len(pairs.pairs)} predictions cannot be compared:")
 
@@ -124,7 +130,7 @@ def _maps(folder: Path, key: str) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if not path.name.endswith((".nii", ".nii.gz")) or path.name.startswith("."):
             continue
-        other = maps.setdefault(case_name(path), path)
+        other = maps.setdefault(volume_name(path), path)
         if other != path:
             raise FdsegError(
                 f"{key}={folder}: {other.name} and {path.name} are of one name. Keep one of them."

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fdseg.data.cases import Case, Cohort
+from fdseg.data.cases import Case, Cohort, require_structures
 from fdseg.data.splits import PARTS, Split, draw, make_split, read_split
 from fdseg.errors import FdsegError
 
@@ -50,6 +50,9 @@ class Task:
     ignore: Sequence[int] = ()
     exclude: Sequence[str] = ()
     unlabelled: str = "error"
+
+    def __post_init__(self) -> None:
+        require_structures(self.structures, "data.structures")
 
     @property
     def is_phantom(self) -> bool:
@@ -206,8 +209,11 @@ class _Facts:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise FdsegError(f"{path}: cannot be read ({error.strerror}). Mend the file.") from None
 
 
 def _values(path: Path) -> list[int]:

@@ -2,9 +2,11 @@ import errno
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nibabel as nib
@@ -130,7 +132,7 @@ FAULTS = {
         lambda f, n: f.write_label(n, f.label(n)[..., :-1]),
     ),
     "other affine": (
-        r"different affines, by up to 2 \(labelsTr/toy_002.nii.gz\). Resample the label",
+        r"different affines, by up to 2 mm \(labelsTr/toy_002.nii.gz\). Resample the label",
         other_affine,
     ),
     "several volumes": (
@@ -159,6 +161,10 @@ FAULTS = {
         r"the image is constant, 3 in every voxel \(imagesTr/toy_002.nii.gz\)",
         lambda f, n: f.write_image(n, np.full_like(f.image(n), 3)),
     ),
+    "a range that overflows": (
+        r"voxels lie between -3e\+38 and 3e\+38 \(imagesTr/toy_002.nii.gz\)",
+        lambda f, n: f.write_image(n, with_voxel(with_voxel(f.image(n), 3e38), -3e38, (0, 0, 1))),
+    ),
     "empty label": (
         r"the label is empty: no voxel of front, back \(labelsTr/.*data.unlabelled=leave_out",
         lambda f, n: f.write_label(n, np.zeros_like(f.label(n))),
@@ -181,6 +187,49 @@ def test_a_bad_case_is_refused_with_its_name_the_fault_and_the_remedy(msd, fault
     with pytest.raises(FdsegError, match=rf"(?s)^toy_002: .*{words}") as caught:
         verify(msd.case("toy_002"), STRUCTURES)
     assert str(caught.value).endswith("or leave the subject out with data.exclude=[toy_002].")
+
+
+def test_all_that_is_wrong_with_a_case_is_said_at_once(msd):
+    for fault in ("NaN", "foreign value"):
+        FAULTS[fault][1](msd, "toy_002")
+    with pytest.raises(FdsegError, match="toy_002: 2 problems:") as caught:
+        verify(msd.case("toy_002"), STRUCTURES)
+    for fault in ("NaN", "foreign value"):
+        assert re.search(FAULTS[fault][0], str(caught.value))
+
+
+def test_both_files_of_a_case_are_looked_at_though_one_is_broken(msd):
+    for fault in ("not compressed", "not NIfTI"):
+        FAULTS[fault][1](msd, "toy_002")
+    with pytest.raises(FdsegError, match=r"(?s)imagesTr/toy_002.*labelsTr/toy_002"):
+        verify(msd.case("toy_002"), STRUCTURES)
+
+
+def test_a_label_that_is_turned_a_little_is_refused_by_what_that_moves(msd):
+    affine = nib.load(msd.labels["toy_002"]).affine
+    affine[0, 1] += 0.009  # less than a hundredth, but 0.1 mm where the volume ends
+    msd.write_label("toy_002", msd.label("toy_002"), affine)
+    with pytest.raises(FdsegError, match=r"different affines, by up to 0.108 mm"):
+        verify(msd.case("toy_002"), STRUCTURES)
+
+
+@pytest.mark.parametrize(
+    ("free", "workers"), [(10**12, os.cpu_count()), (0, 1), (2 * 32 * (1040 + 1344), 1)]
+)
+def test_no_more_cases_are_prepared_at_once_than_memory_is_there_for(
+    msd, tmp_path, monkeypatch, free, workers
+):
+    used = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, count):
+            used.append(count)
+            super().__init__(count)
+
+    monkeypatch.setattr("fdseg.data.cache.available", lambda: free)
+    monkeypatch.setattr("fdseg.data.cache.ThreadPoolExecutor", Pool)
+    assert_holds_exactly(preparer(tmp_path / "cache")(msd.cases(), digests(msd)), msd)
+    assert used == [workers]
 
 
 def test_several_bad_cases_are_reported_at_once_and_only_good_ones_are_cached(msd, tmp_path):

@@ -130,6 +130,21 @@ def test_a_phantom_that_cannot_be_written_names_the_key(tmp_path, make_task):
         names(make_task(root=None, cache=tmp_path / "file" / "cache"))
 
 
+@pytest.mark.parametrize("structures", [{}, {"a": 0}, {"a": 1, "b": 1}, {"a": 1.0}, {"a": 32768}])
+def test_structures_that_cannot_be_told_apart_are_refused(make_task, structures):
+    with pytest.raises(FdsegError, match=r"data.structures=\{.*different whole numbers from 1"):
+        make_task(structures=structures)
+
+
+def test_a_file_that_turns_out_to_be_a_folder_is_named(msd, make_task):
+    task = make_task()
+    assert len(task.found.cases) == 10
+    msd.images["toy_003"].unlink()
+    msd.images["toy_003"].mkdir()
+    with pytest.raises(FdsegError, match=r"imagesTr/toy_003.nii.gz: cannot be read"):
+        _ = task.digests
+
+
 def test_a_split_file_is_used_instead(tmp_path, make_task):
     path = tmp_path / "split.json"
     path.write_text('{"training": ["toy_012"], "validation": ["toy_003"], "test": ["toy_009"]}')
