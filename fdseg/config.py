@@ -52,6 +52,7 @@ OPERATIONAL = frozenset(
         "data.root",
         "data.cache",
         "data.sizes",
+        "data.archive",
         "data.cohort.folder",
         "trainer.accelerator",
         "trainer.devices",

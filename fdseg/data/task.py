@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fdseg.data.cases import Case, Cohort, require_structures
+from fdseg.data.download import Archive
 from fdseg.data.splits import PARTS, Split, draw, make_split, read_split
 from fdseg.errors import FdsegError
 
@@ -35,6 +36,7 @@ class Task:
         exclude: names of cases to leave out.
         unlabelled: ``error``, a case whose label holds no voxel of a structure is an error;
             ``leave_out``, it is left out and listed.
+        archive: of the cohort on the web, where there is one.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Task:
     ignore: Sequence[int] = ()
     exclude: Sequence[str] = ()
     unlabelled: str = "error"
+    archive: Archive | None = None
 
     def __post_init__(self) -> None:
         require_structures(self.structures, "data.structures")
@@ -128,6 +131,23 @@ class Task:
             for reason, names in reasons.items():
                 text += f"\n  left out, {reason}: {', '.join(names)}"
         return text
+
+    def download(self) -> Path:
+        """The cohort's folder below ``root``, fetched from the web unless it is there.
+
+        Raises:
+            FdsegError: there is no root or no archive, or it cannot be fetched.
+        """
+        if self.root is None:
+            raise FdsegError(
+                "download=true: data.root (or FDSEG_DATA) is unset. Name the folder below which "
+                "the cohort is to lie."
+            )
+        if self.archive is None:
+            raise FdsegError(
+                f"download=true: {self.name} has no data.archive. Lay its files below data.root."
+            )
+        return self.archive.fetch(self._root())
 
     def _root(self) -> Path:
         if self.root is not None:
