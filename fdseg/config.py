@@ -288,9 +288,14 @@ def _unknown(key: str, known: Sequence[str]) -> str:
 
 @functools.cache
 def _defaults(name: str) -> list[str]:
-    """The groups in the defaults list of a primary configuration."""
-    entries = OmegaConf.load(FOLDER / f"{name}.yaml").defaults
-    return [str(next(iter(e))) for e in entries if isinstance(e, DictConfig)]
+    """The groups in the defaults of a primary configuration, and of what it builds on."""
+    groups: list[str] = []
+    for entry in OmegaConf.select(OmegaConf.load(FOLDER / f"{name}.yaml"), "defaults") or []:
+        if isinstance(entry, DictConfig):
+            groups.append(str(next(iter(entry))))
+        elif entry != "_self_":
+            groups += _defaults(entry)
+    return groups
 
 
 @contextmanager

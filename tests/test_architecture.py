@@ -16,7 +16,7 @@ LAYERS = [
     ["networks", "data"],
     ["module", "manifest", "trained", "inference"],
     ["callbacks", "report", "config", "sweep", "cost", "predictions"],
-    ["train", "status", "predict", "evaluate"],
+    ["train", "status", "predict", "evaluate", "prepare"],
 ]
 
 ROOMS = {room for rooms in LAYERS for room in rooms}
@@ -25,8 +25,8 @@ WALLS = {
     "torchio": ["data"],
     "nibabel": ["data"],
     "lightning": ["module", "callbacks", "data/datamodule", "train"],
-    "hydra": ["config", "sweep", "train", "status", "evaluate"],
-    "omegaconf": ["config", "sweep", "cost", "train", "status", "predict", "evaluate"],
+    "hydra": ["config", "sweep", "train", "status", "evaluate", "prepare"],
+    "omegaconf": ["config", "sweep", "cost", "train", "status", "predict", "evaluate", "prepare"],
     "wandb": [],
 }
 

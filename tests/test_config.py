@@ -196,7 +196,8 @@ def test_every_key_is_scientific_or_operational_and_nobody_adds_one_without_deci
 
 @pytest.mark.parametrize(
     "same",
-    ["runs=/elsewhere", "data.cache=/elsewhere", "loader.workers=2", "loader.in_ram=false",
+    ["runs=/elsewhere", "data.cache=/elsewhere", "data.archive.url=http://elsewhere/x.tar",
+     "loader.workers=2", "loader.in_ram=false",
      "logger=all", "trainer.accelerator=cpu", "trainer.devices=2", "trainer=ddp",
      "callbacks.last.every_n_epochs=1", "callbacks.divergence.factor=3"],
 )  # fmt: skip

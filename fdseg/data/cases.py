@@ -53,7 +53,8 @@ def require_folder(root: Path, name: str) -> Path:
         found = "does not exist" if beside is None else f"holds {', '.join(beside) or 'no folder'}"
         raise FdsegError(
             f"{folder}: no such folder ({root} {found}). data.root (or FDSEG_DATA) is the folder "
-            f"that holds {name}; leave both unset to use the phantom cohort."
+            f"that holds {name}; leave both unset to use the phantom cohort. Cohorts of the MSD "
+            "are fetched by python -m fdseg.prepare … download=true."
         )
     return folder
 

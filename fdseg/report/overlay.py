@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from fdseg.runs import written_whole
 
-_COLOURS = ("#ffb000", "#4cc9f0", "#e63bb1", "#5fd35f", "#ff6a3d", "#a78bfa")
+COLOURS = ("#ffb000", "#4cc9f0", "#e63bb1", "#5fd35f", "#ff6a3d", "#a78bfa")
 _PLANES = ("sagittal", "coronal", "axial")
 
 
@@ -55,7 +55,7 @@ def overlay(
     figure = Figure(figsize=size, facecolor="black", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(3, len(columns), height_ratios=heights, squeeze=False)
-    window = {name: _window(volume) for name, volume in columns.items()}
+    windows = {name: window_of(volume) for name, volume in columns.items()}
     for row, plane in enumerate(_PLANES):
         across, up = [a for a in range(3) if a != row]
         aspect = spacing_mm[up] / spacing_mm[across]
@@ -63,17 +63,17 @@ def overlay(
             axis = axes[row, column]
             axis.set_axis_off()
             cut = np.take(volume, centre[row], axis=row).T
-            axis.imshow(cut, cmap="gray", origin="lower", aspect=aspect, clim=window[name])
+            axis.imshow(cut, cmap="gray", origin="lower", aspect=aspect, clim=windows[name])
             if column == 0:
                 axis.set_title(plane, color="white", loc="left", fontsize=9)
                 for of, line in lines.items():
                     cut = np.take(maps[of], centre[row], axis=row).T
-                    _contours(axis, cut, len(structures), line)
+                    contours(axis, cut, len(structures), line)
             elif row == 0:
                 axis.set_title(name, color="white", fontsize=9)
     figure.suptitle(title, color="white", fontsize=11)
     for number, structure in enumerate(structures):
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour = COLOURS[number % len(COLOURS)]
         for of, line in lines.items():
             axes[2, 0].plot([], [], line, color=colour, label=f"{structure}: {of}")
     figure.legend(
@@ -98,19 +98,21 @@ def _centre(labels: np.ndarray) -> list[int]:
     ]
 
 
-def _window(volume: np.ndarray) -> tuple[float, float]:
+def window_of(volume: np.ndarray) -> tuple[float, float]:
+    """Darkest and brightest intensity to show, a few outlying voxels aside."""
     low, high = np.percentile(volume, (0.5, 99.7))
     return float(low), float(max(high, low + 1e-6))
 
 
-def _contours(axis: Axes, cut: np.ndarray, structures: int, style: str) -> None:
+def contours(axis: Axes, cut: np.ndarray, structures: int, style: str = "-") -> None:
+    """Draw the outlines of structures 1, 2, … in a plane ``[up, across]`` of a label map."""
     for number in range(1, structures + 1):
         mask = cut == number
         if mask.any() and not mask.all():
             axis.contour(
                 mask,
                 levels=[0.5],
-                colors=[_COLOURS[(number - 1) % len(_COLOURS)]],
+                colors=[COLOURS[(number - 1) % len(COLOURS)]],
                 linestyles=style,
                 linewidths=1.1 if style == "-" else 1.4,
             )

@@ -1,5 +1,7 @@
 """Tables for the terminal."""
 
+import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,6 +37,28 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
         )
         for row in rows
     )
+
+
+def wrapped(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
+    """Rows of text in columns as wide as the terminal, each cell on as many lines as it needs.
+
+    The first column is as wide as it is; the others share what it leaves.
+    """
+    width = width or shutil.get_terminal_size((120, 24)).columns
+    first = max(len(row[0]) for row in rows)
+    rest = max(24, (width - first) // (len(rows[0]) - 1) - 2)
+    widths = [first, *[rest] * (len(rows[0]) - 1)]
+    lines = []
+    for row in rows:
+        cells = [
+            textwrap.wrap(cell, w, break_on_hyphens=False) or [""]
+            for cell, w in zip(row, widths, strict=True)
+        ]
+        for number in range(max(map(len, cells))):
+            parts = [cell[number] if number < len(cell) else "" for cell in cells]
+            line = "  ".join(part.ljust(w) for part, w in zip(parts, widths, strict=True))
+            lines.append(line.rstrip())
+    return "\n".join(lines)
 
 
 def _cell(value: Mapping[str, float | None], digits: int) -> str:
