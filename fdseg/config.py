@@ -22,7 +22,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from fdseg.errors import FdsegError, Stopped
@@ -157,6 +157,8 @@ def resolve(config: DictConfig) -> DictConfig:
     Raises:
         FdsegError: a key has a value of the wrong kind.
     """
+    if "folder" in config.data:
+        _resolve_own(config.data)
     if not config.data.root:
         config.data.root = None
         config.data.size = scaled_size(config.data.size, config.data.phantom.scale)
@@ -176,6 +178,26 @@ def resolve(config: DictConfig) -> DictConfig:
 def several(value: Any) -> list[str]:
     """``key=a`` and ``key=[a,b]`` alike."""
     return [str(one) for one in (value if isinstance(value, ListConfig) else [value])]
+
+
+def _resolve_own(data: DictConfig) -> None:
+    """Fill in what a folder of one's own says of itself; from then on it is ``data.root``."""
+    from fdseg.data import own
+
+    if not data.folder:
+        raise FdsegError("data.folder: not given. It is the folder of your volumes and labels.")
+    folder = Path(data.folder).expanduser().absolute()
+    with open_dict(data):
+        del data["folder"]
+    data.root = str(folder)
+    data.name = data.name or own.task_name(folder)
+    data.structures = data.structures or own.structures_of(folder)
+    if not data.size:
+        size = own.suggest_size(hydra.utils.instantiate(data.cohort)(folder, data.exclude).cases)
+        raise FdsegError(
+            "data.size: not given. It is the network's grid in voxels; for the volumes of "
+            f"{folder}, data.size=[{','.join(map(str, size))}] may be a good one."
+        )
 
 
 def scaled_size(size: Sequence[int], scale: float) -> list[int]:

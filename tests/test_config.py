@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 import time
@@ -31,9 +32,13 @@ OPTIONS = [
 ]
 
 
+# What an option leaves to be given.
+OPEN = {"own": ["data.folder=.", "data.structures={core: 1}", "data.size=[16,16,16]"]}
+
+
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_names_things_that_exist(group, option):
-    config = compose(f"{group}={option}")
+    config = compose(f"{group}={option}", *OPEN.get(option, []))
     configuration.resolve(config)
     config.folder = "somewhere"
     configuration.check_arguments(config)
@@ -110,6 +115,37 @@ def test_a_run_shorter_than_the_interval_validates_at_its_end():
     assert (
         configuration.resolve(compose("trainer.max_epochs=3")).trainer.check_val_every_n_epoch == 3
     )
+
+
+def test_a_folder_of_ones_own_becomes_the_root_and_names_the_task(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "My tumours"
+    folder.mkdir()
+    given = ["data.structures={core: 1, oedema: 2}", "data.size=[16,16,8]"]
+    data = configuration.resolve(compose("data=own", "data.folder=My tumours", *given)).data
+    assert (data.root, data.name, data.size) == (str(folder), "My_tumours", [16, 16, 8])
+    assert data.structures == {"core": 1, "oedema": 2}
+    again = configuration.resolve(compose("data=own", f"data.folder={folder}", *given))
+    elsewhere = configuration.resolve(compose("data=own", "data.folder=/x/My tumours", *given))
+    assert configuration.science(again) == configuration.science(elsewhere)
+    assert configuration.resolve(again) == again
+
+
+def test_a_folder_of_ones_own_may_name_its_structures(msd):
+    labels = {"labels": {"0": "background", "1": "front", "2": "back"}}
+    listing = msd.folder / "dataset.json"
+    listing.write_text(json.dumps(json.loads(listing.read_text()) | labels))
+    words = ["data=own", f"data.folder={msd.folder}"]
+    assert configuration.resolve(compose(*words, "data.size=[8,8,8]")).data.structures == {
+        "front": 1, "back": 2,
+    }  # fmt: skip
+    with pytest.raises(FdsegError, match=r"data.size: not given. .*Toy, data.size=\[8,16,8\] may"):
+        configuration.resolve(compose(*words))
+
+
+def test_a_folder_of_ones_own_has_to_be_given():
+    with pytest.raises(FdsegError, match=r"data.folder: not given"):
+        configuration.resolve(compose("data=own"))
 
 
 @pytest.mark.parametrize(

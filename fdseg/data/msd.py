@@ -1,11 +1,11 @@
 """Cohorts in the layout of the Medical Segmentation Decathlon."""
 
 import json
-import re
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from fdseg.data.cases import Case, Cohort, require_folder, require_unique, volume_name
+from fdseg.data.participants import ParticipantRule
 from fdseg.data.problems import Problem, raise_all
 from fdseg.errors import FdsegError
 
@@ -15,20 +15,13 @@ class MSDCohort:
 
     Args:
         folder: name of the cohort's folder below ``data.root``, such as ``Task04_Hippocampus``.
-        participant: which files belong to one person: ``null``, each file is one; ``pairs``, the
-            files numbered 2k−1 and 2k are (the two hippocampi); anything else, a regular
-            expression whose first group is the person.
+        participant: which files belong to one person, as :class:`ParticipantRule` has it; the two
+            hippocampi of Task04 are ``pairs``.
     """
 
     def __init__(self, folder: str, participant: str | None = None) -> None:
-        try:
-            re.compile(participant or "")
-        except re.error as error:
-            raise FdsegError(
-                f"data.cohort.participant={participant}: not a regular expression ({error})."
-            ) from None
         self.folder = folder
-        self.participant = participant
+        self.participant = ParticipantRule(participant)
 
     def __call__(self, root: Path, exclude: Collection[str] = ()) -> Cohort:
         """Find the labelled cases below ``root``, but for those to ``exclude``.
@@ -72,24 +65,7 @@ class MSDCohort:
 
     def _case(self, image: Path, label: Path) -> Case:
         name = volume_name(image)
-        return Case(name, image, label, self._participant(name))
-
-    def _participant(self, name: str) -> str:
-        if self.participant is None:
-            return name
-        if self.participant == "pairs":
-            number = re.search(r"(\d+)$", name)
-            if number:
-                return f"pair{(int(number[1]) + 1) // 2}"
-        else:
-            match = re.search(self.participant, name)
-            if match and match.groups() and match[1]:
-                return match[1]
-        raise FdsegError(
-            f"{name}: data.cohort.participant={self.participant} finds no participant in this "
-            "name. Use null where each file is a person, pairs for numbered pairs, or a regular "
-            "expression with one group."
-        )
+        return Case(name, image, label, self.participant(name))
 
 
 def _inside(folder: Path, entry: str) -> Path:

@@ -1,0 +1,122 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from fdseg.data.own import OwnCohort, structures_of, suggest_size, task_name
+from fdseg.errors import FdsegError
+
+
+def as_nnunet(msd):
+    """The tiny cohort in the layout of nnU-Net."""
+    for name, path in msd.images.items():
+        msd.images[name] = path.rename(path.with_name(f"{name}_0000.nii.gz"))
+    labels = {"background": 0, "front": 1, "back": 2}
+    (msd.folder / "dataset.json").write_text(json.dumps({"labels": labels}))
+
+
+def test_the_layout_of_the_msd_is_recognised(msd):
+    cases = OwnCohort(participant="pairs")(msd.folder).cases
+    assert [case.name for case in cases] == list(msd.images)
+    assert len({case.participant for case in cases}) == 6
+
+
+def test_the_layout_of_nnunet_is_recognised(msd):
+    as_nnunet(msd)
+    cases = OwnCohort(participant="pairs")(msd.folder).cases
+    assert {case.name: case.image for case in cases} == msd.images
+    assert len({case.participant for case in cases}) == 6
+
+
+def test_the_layout_of_bids_is_recognised(iceberg):
+    cases = OwnCohort(group="group")(iceberg.folder).cases
+    assert {case.name: case.image for case in cases} == iceberg.images
+    assert {case.name: case.label for case in cases} == iceberg.labels
+    assert [case.group for case in cases] == ["HC", "PD", "PD", "iRBD", "HC", "PD"]
+
+
+def test_patterns_of_bids_can_be_given(iceberg):
+    cohort = OwnCohort(
+        "{participant}/*/*_Chimap.nii.gz", "derivatives/labels/{participant}/*/*_dseg.nii.gz"
+    )
+    assert len(cohort(iceberg.folder).cases) == 6
+
+
+def test_patterns_go_before_a_layout(msd):
+    (msd.folder / "dataset.json").write_text("{}")
+    cohort = OwnCohort("imagesTr/{case}.nii.gz", "labelsTr/{case}.nii.gz")
+    assert len(cohort(msd.folder).cases) == 10
+
+
+def test_excluded_cases_are_left_out_in_every_layout(msd, iceberg):
+    assert OwnCohort()(msd.folder, ["toy_003"]).left_out == {"toy_003": "data.exclude"}
+    assert OwnCohort()(iceberg.folder, ["sub-02"]).left_out == {"sub-02": "data.exclude"}
+
+
+def test_a_relative_folder_is_one_below_the_current(msd, monkeypatch):
+    monkeypatch.chdir(msd.folder)
+    assert len(OwnCohort()(".").cases) == 10
+
+
+def test_an_unknown_layout_is_told_what_it_lacks_and_what_to_write(msd):
+    (msd.folder / "dataset.json").unlink()
+    with pytest.raises(FdsegError, match=r"no known layout. .* but imagesTr, labelsTr. Say where"):
+        OwnCohort()(msd.folder)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FdsegError, match=r"data.folder=.*nowhere: no such folder"):
+        OwnCohort()(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("patterns", [{"image": "{case}.nii"}, {"label": "{case}.nii"}])
+def test_one_pattern_alone_is_refused(patterns):
+    with pytest.raises(FdsegError, match="give both patterns, or neither"):
+        OwnCohort(**patterns)
+
+
+# Structures
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"0": "background", "1": "Anterior", "2": "left atrium "},
+        {"background": 0, "Anterior": 1, "left atrium": 2},
+        {"background": 0, "Anterior": 1, "left atrium": 2, "ignore": 3},
+    ],
+)
+def test_structures_are_those_that_the_listing_names(tmp_path, labels):
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
+    assert structures_of(tmp_path) == {"Anterior": 1, "left_atrium": 2}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"labels": 3}', '{"labels": {"whole": [1, 2], "core": 2}}',
+     '{"labels": {"a": "b"}}', '{"labels": {"1": 2}}', '{"labels": {"a": null}}'],
+)  # fmt: skip
+def test_structures_without_one_value_each_have_to_be_given(tmp_path, text):
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(FdsegError, match=r"data.structures: not given, .*data.structures=\{name"):
+        structures_of(tmp_path)
+
+
+def test_without_a_listing_structures_have_to_be_given(tmp_path):
+    with pytest.raises(FdsegError, match=r"dataset.json is missing. Give them with"):
+        structures_of(tmp_path)
+
+
+def test_a_folder_names_its_task(tmp_path):
+    assert task_name(tmp_path / "My tumours, 2024") == "My_tumours_2024"
+    assert task_name(Path("/")) == "own"
+
+
+def test_the_suggested_grid_is_that_of_the_volumes_in_eighths(msd):
+    assert suggest_size(msd.cases()) == [8, 16, 8]  # of 10×13×8 voxels
+
+
+def test_the_suggested_grid_is_no_larger_than_a_network_can_have(msd, monkeypatch):
+    monkeypatch.setattr("fdseg.data.own._canonical_shape", lambda _: [512, 512, 100])
+    size = suggest_size(msd.cases())
+    assert size == [256, 256, 48]
