@@ -26,7 +26,6 @@ def run(config: DictConfig) -> None:
         FdsegError: nothing can be done; or, after all else was done, some volumes failed.
     """
     check(config)
-    from fdseg.data.cases import raise_all
     from fdseg.predictions import find_volumes
 
     volumes = find_volumes(Path(str(config.input)))
@@ -40,7 +39,9 @@ def run(config: DictConfig) -> None:
     problems = _work(predictions, missing)
     seconds = time.perf_counter() - start
     print(f"{len(missing) - len(problems)} done in {seconds:.1f} s: {predictions.folder}")
-    raise_all(problems, f"{len(problems)} of {len(volumes)} volumes could not be predicted:")
+    if problems:
+        heading = f"{len(problems)} of {len(volumes)} volumes could not be predicted:"
+        raise FdsegError("\n  ".join([heading, *problems]))
 
 
 def check(config: DictConfig) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fdseg.data.cache import number
-from fdseg.data.cases import case_name
+from fdseg.data.cases import volume_name
 from fdseg.data.labels import label_map
 from fdseg.data.nifti import open_volume, read_volume, times, write_label
 from fdseg.data.preprocess import Geometry, unusable
@@ -40,7 +40,7 @@ def find_volumes(path: Path) -> dict[str, Path]:
         raise FdsegError(f"{path}: {what}. input=… is a volume, or a folder that holds volumes.")
     volumes: dict[str, Path] = {}
     for file in files:
-        twin = volumes.setdefault(case_name(file), file)
+        twin = volumes.setdefault(volume_name(file), file)
         if twin != file:
             raise FdsegError(
                 f"{file}: {twin.name} beside it would have the same prediction's name."
@@ -107,7 +107,7 @@ class Predictions:
             FdsegError: the volume cannot be read or used, or is too large for the budget.
             OSError: a file cannot be written.
         """
-        first, files = self.predictor.trained[0], self._files(case_name(path))
+        first, files = self.predictor.trained[0], self._files(volume_name(path))
         probabilities, geometry = self._predict(path)
         values = list(first.structures.values())
         labels = label_map(probabilities, first.preprocessing, geometry, values)
@@ -156,7 +156,7 @@ class Predictions:
             prediction=geometry.canonical(number(labels, first.structures)),
             spacing_mm=geometry.canonical_spacing,
             structures=list(first.structures),
-            title=f"{case_name(path)}: {first.task}{' PHANTOM' * first.is_phantom}",
+            title=f"{volume_name(path)}: {first.task}{' PHANTOM' * first.is_phantom}",
         )
 
     def _files(self, name: str) -> dict[str, Path]:

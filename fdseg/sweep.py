@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fdseg import config as configuration
 from fdseg import runs
+from fdseg.compose import FOLDER, explain, hydra_ready
 from fdseg.data.task import Task
 from fdseg.errors import FdsegError
 from fdseg.precision import best_precision
@@ -159,7 +160,7 @@ def _jobs(words: Sequence[str]) -> list[list[str]]:
     try:
         parsed = zip(words, parser.parse_overrides(list(words)), strict=True)
         fixed = [word for word, override in parsed if not override.is_sweep_override()]
-        with configuration.hydra_ready():
+        with hydra_ready():
             sweeper = hydra.compose(NAME, overrides=fixed, return_hydra_config=True).hydra.sweeper
         if not sweeper._target_.endswith(".BasicSweeper"):
             raise FdsegError(
@@ -169,7 +170,7 @@ def _jobs(words: Sequence[str]) -> list[list[str]]:
         overrides = parser.parse_overrides([*params, *words])
         return BasicSweeper.split_arguments(overrides, None)[0]
     except (HydraException, OmegaConfBaseException) as error:
-        raise FdsegError(configuration.explain(error, NAME, words)) from None
+        raise FdsegError(explain(error, NAME, words)) from None
 
 
 def _key(word: str) -> str:
@@ -180,7 +181,7 @@ def _compose(job: Sequence[str], bases: dict[tuple[str, ...], DictConfig]) -> Di
     """A job's configuration. Jobs that differ in plain values share one composition."""
     plain = [word for word in job if _is_plain(word)]
     rest = tuple(word for word in job if not _is_plain(word))
-    with configuration.hydra_ready():
+    with hydra_ready():
         try:
             if rest not in bases:
                 bases[rest] = hydra.compose(NAME, overrides=list(rest))
@@ -192,13 +193,13 @@ def _compose(job: Sequence[str], bases: dict[tuple[str, ...], DictConfig]) -> Di
             try:
                 return hydra.compose(NAME, overrides=list(job))  # says better what is wrong
             except HydraException as error:
-                raise FdsegError(configuration.explain(error, NAME, job)) from None
+                raise FdsegError(explain(error, NAME, job)) from None
 
 
 def _is_plain(word: str) -> bool:
     """Whether a word gives an existing key a value, and chooses no file."""
     key = _key(word)
-    return key[0] not in "+~" and "@" not in key and not (configuration.FOLDER / key).is_dir()
+    return key[0] not in "+~" and "@" not in key and not (FOLDER / key).is_dir()
 
 
 class Summary(Callback):

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fdseg import config as configuration
 from fdseg import runs
+from fdseg.compose import check_arguments
 from fdseg.sweep import Run, find, make_module
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _announce(found: Run) -> None:
 def _work(found: Run, start: float) -> dict[str, Any]:
     """Train and test; several processes train together, the first one tests alone."""
     config, task, folder = found.config, found.task, found.folder
-    configuration.check_arguments(config)
+    check_arguments(config)
     import torch
 
     from fdseg.callbacks import TestScores

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from fdseg import runs
-from fdseg.data.nifti import MAX_AXIS
 from fdseg.data.preprocess import Preprocessing
 from fdseg.errors import FdsegError
 from fdseg.safety import build, read_config, read_weights
@@ -20,6 +19,8 @@ _AUTOCAST = {
     **dict.fromkeys(("bf16-mixed", "bf16"), torch.bfloat16),
     **dict.fromkeys(("16-mixed", "16"), torch.float16),
 }
+
+MAX_AXIS = 2**15 - 1  # voxels of an axis, as NIfTI can count them
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,21 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # From the ground up; a file may import from its own layer and those below.
 LAYERS = [
-    ["errors", "__init__", "metrics", "runs", "precision", "frequency", "statistics", "safety", "memory", "progress"],
+    [
+        "errors",
+        "__init__",
+        "metrics",
+        "runs",
+        "precision",
+        "frequency",
+        "statistics",
+        "safety",
+        "memory",
+        "progress",
+    ],
     ["networks", "data"],
     ["module", "manifest", "trained", "inference"],
-    ["callbacks", "report", "config", "sweep", "cost", "predictions"],
+    ["callbacks", "report", "compose", "config", "sweep", "cost", "predictions"],
     ["train", "status", "predict", "evaluate", "prepare"],
 ]
 
@@ -25,8 +36,18 @@ WALLS = {
     "torchio": ["data"],
     "nibabel": ["data"],
     "lightning": ["module", "callbacks", "data/datamodule", "train"],
-    "hydra": ["config", "sweep", "train", "status", "evaluate", "prepare"],
-    "omegaconf": ["config", "sweep", "cost", "train", "status", "predict", "evaluate", "prepare"],
+    "hydra": ["compose", "config", "sweep", "train", "status", "evaluate", "prepare"],
+    "omegaconf": [
+        "compose",
+        "config",
+        "sweep",
+        "cost",
+        "train",
+        "status",
+        "predict",
+        "evaluate",
+        "prepare",
+    ],
     "wandb": [],
 }
 

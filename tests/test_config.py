@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from fdseg import config as configuration
 from fdseg import runs
+from fdseg.compose import check_arguments
 from fdseg.errors import FdsegError
 
 
@@ -41,7 +42,7 @@ def test_every_option_composes_and_names_things_that_exist(group, option):
     config = compose(f"{group}={option}", *OPEN.get(option, []))
     configuration.resolve(config)
     config.folder = "somewhere"
-    configuration.check_arguments(config)
+    check_arguments(config)
     OmegaConf.to_container(config, resolve=True)
 
 
@@ -55,7 +56,7 @@ ADDED = [
 @pytest.mark.parametrize("path", ADDED, ids=lambda path: f"{path.parent.name}={path.stem}")
 def test_every_experiment_and_control_composes(path):
     config = configuration.resolve(compose(f"+{path.parent.name}={path.stem}"))
-    configuration.check_arguments(config)
+    check_arguments(config)
 
 
 @pytest.mark.parametrize("fusion", ["none", "early"])

@@ -269,7 +269,8 @@ def test_a_table_that_cannot_be_written_names_its_key(folders, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "predictions: not given. Write predictions=…"),
+        ([], "predictions=…, labels=…: not given. --help says"),
+        (["labels=x"], "predictions=…: not given. --help says"),
         (["predictions=x", "labelz=x"], "labelz: no such key. Did you mean labels"),
         (["predictions=/nowhere", "labels=/nowhere"], "predictions=/nowhere: no such folder"),
     ],

@@ -383,7 +383,7 @@ def test_the_command_says_what_it_does_and_ends_with_a_status(folder, runs, tmp_
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["run=x"], "input=…, output=…: missing"),
+        (["run=x"], "input=…, output=…: not given"),
         (["run=r", "input=x", "output=y", "flips=maybe"], "flips=maybe: expected true or false"),
         (["run=r", "input=x", "output=y", "memory_gb=-1"], "memory_gb=-1: expected a number above"),
         (["run=r", "input=x", "output=y", "memory_gb=all"], "memory_gb=all: expected a number"),

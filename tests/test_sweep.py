@@ -7,6 +7,7 @@ import pytest
 
 from fdseg import config as configuration
 from fdseg import cost, runs, status, sweep
+from fdseg.compose import hydra_ready
 from fdseg.errors import FdsegError
 
 PHANTOM = ["data.root=null", "data.phantom.subjects=6"]
@@ -75,7 +76,7 @@ def test_jobs_composed_together_equal_those_that_hydra_composes_one_by_one():
     words = ["+experiment=heart", "fusion=none,late", "theta=0.1,[0.2,0.2,1]", "optimizer.lr=1e-4",
              "seed=1", "backbone=segresnet", "+trainer.profiler=simple"]  # fmt: skip
     for _, job, config in sweep.configurations(words):
-        with configuration.hydra_ready():
+        with hydra_ready():
             assert hydra.compose("train", overrides=job) == config
 
 
