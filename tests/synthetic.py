@@ -18,6 +18,8 @@ from fdseg import runs
 from fdseg.report.paper import PAPER
 
 SUBJECTS = {"red_nucleus": 16, "dentate_nucleus": 14, "spleen": 9, "heart": 4, "hippocampus": 52}
+#: As conf/report.yaml declares it.
+FAMILY = (("red_nucleus", "dentate_nucleus"), ("spleen",), ("heart",), ("hippocampus",))
 RESIDUAL, SEEDS = 0.02, 0.01  # standard deviations of Dice, of a run's subject and of a seed
 
 

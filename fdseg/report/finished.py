@@ -6,6 +6,7 @@ Nothing in them is trusted: a run counts only if it is whole, and at one with it
 import csv
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,8 @@ def read_run(folder: Path) -> Run:
     kinds = {"task": str, "phantom": bool, "backbone": str, "fusion": str, "n": int, "seed": int}
     if any(type(facts[key]) is not kind for key, kind in kinds.items()):
         raise UnusableError("foreign", f"result.json: not one of fdseg.train: {facts}")
+    if not re.fullmatch(r"[\w-]+", facts["task"]):  # it becomes part of file names
+        raise UnusableError("foreign", f"result.json: {facts['task']!r} is no name of a task")
     _check_phantom(folder, facts["task"], facts["phantom"], said["phantom"], manifest)
     for key, value in said.items():
         if value != facts[key]:

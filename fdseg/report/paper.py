@@ -9,10 +9,6 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Tasks that count as one in the paper's Bonferroni correction over "the four independent tasks":
-#: both nuclei are segmented in the same participants.
-FAMILY = (("red_nucleus", "dentate_nucleus"), ("spleen",), ("heart",), ("hippocampus",))
-
 #: The paper's settings, as a run's configuration names them.
 SETTINGS = {
     "theta": 0.1,

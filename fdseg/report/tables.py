@@ -90,7 +90,7 @@ def markdown(table: Table) -> str:
     """A heading, the table with its columns aligned, and the notes."""
     titles = [column.title for column in table.columns]
     body = [[_markdown_cell(entry) for entry in row] for row in table.rows]
-    widths = [max(map(len, column)) for column in zip(titles, *body, strict=True)]
+    widths = [max(3, *map(len, column)) for column in zip(titles, *body, strict=True)]
     right = [column.is_number for column in table.columns]
 
     def line(cells: Sequence[str]) -> str:

@@ -5,13 +5,12 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
-from synthetic import Grid
+from synthetic import FAMILY, Grid
 
 from fdseg.report import findings as report
 from fdseg.report.arms import studies
 from fdseg.report.collect import collect
 from fdseg.report.contrasts import Rules
-from fdseg.report.paper import FAMILY
 
 
 def findings(root, **rules):

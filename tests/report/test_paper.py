@@ -2,7 +2,7 @@
 
 import pytest
 
-from fdseg.report.paper import FAMILY, PAPER, Measured
+from fdseg.report.paper import PAPER, Measured
 
 
 def test_it_has_the_51_rows_of_tables_2_and_3():
@@ -48,11 +48,6 @@ def test_the_best_fused_cell_is_the_bold_one_and_only_where_the_text_says_signif
         best = max(("early", "late"), key=lambda f: PAPER[task, n, f].dice.mean)
         significant = task in ("red_nucleus", "dentate_nucleus", "heart")
         assert cell.dice.bold == (fusion == best and significant), (task, n, fusion)
-
-
-def test_the_family_is_the_four_tasks_of_section_3_2():
-    assert len(FAMILY) == 4
-    assert {task for tasks in FAMILY for task in tasks} == {task for task, *_ in PAPER}
 
 
 @pytest.mark.parametrize(

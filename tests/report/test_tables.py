@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 import pytest
-from synthetic import Grid
+from synthetic import FAMILY, Grid
 
 from fdseg.report import findings as report
 from fdseg.report import results
@@ -15,7 +15,6 @@ from fdseg.report.arms import studies
 from fdseg.report.collect import LeftOut, collect
 from fdseg.report.comparisons import comparisons
 from fdseg.report.contrasts import Rules
-from fdseg.report.paper import FAMILY
 from fdseg.report.tables import Column, Entry, Table, latex, markdown, number, probability
 
 
