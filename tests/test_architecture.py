@@ -32,22 +32,14 @@ LAYERS = [
 
 ROOMS = {room for rooms in LAYERS for room in rooms}
 
+COMMANDS = ["train", "status", "predict", "evaluate", "prepare", "report/__main__"]
+
 WALLS = {
     "torchio": ["data"],
     "nibabel": ["data"],
     "lightning": ["module", "callbacks", "data/datamodule", "train"],
-    "hydra": ["compose", "config", "sweep", "train", "status", "evaluate", "prepare"],
-    "omegaconf": [
-        "compose",
-        "config",
-        "sweep",
-        "cost",
-        "train",
-        "status",
-        "predict",
-        "evaluate",
-        "prepare",
-    ],
+    "hydra": ["compose", "config", "sweep", *COMMANDS],
+    "omegaconf": ["compose", "config", "sweep", "cost", *COMMANDS],
     "wandb": [],
 }
 

@@ -1,0 +1,138 @@
+"""``python -m fdseg.report``: from a folder of runs to tables, figures and one page."""
+
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from fdseg import config as configuration
+from fdseg.errors import FdsegError
+from fdseg.runs import write_csv, write_text
+
+if TYPE_CHECKING:
+    from fdseg.report.contrasts import Rules
+    from fdseg.report.findings import Findings
+    from fdseg.report.page import Chapter
+
+
+def run(config: DictConfig) -> None:
+    """Read the runs, write the report, print its main tables and what was left out.
+
+    Raises:
+        FdsegError: there is nothing to report, or an option cannot be.
+    """
+    from fdseg.report.arms import studies
+    from fdseg.report.collect import collect
+    from fdseg.report.findings import findings
+    from fdseg.report.page import page
+    from fdseg.report.provenance import runs_table, versions_table
+    from fdseg.report.results import left_out
+    from fdseg.report.tables import markdown
+
+    start = time.perf_counter()
+    rules = _rules(config)
+    root, output = (Path(config[key]).expanduser().absolute() for key in ("runs", "output"))
+    collection = collect(root, skip=output, progress=_bar("Reading runs", "run"))
+    absent = left_out(collection.left_out, root)
+    listed = f"\n\n{markdown(absent)}" if absent.rows else ""
+    if not collection.runs:
+        raise FdsegError(f"runs={root}: no finished run is in it.{listed}")
+    found = findings(studies(collection.runs), rules)
+    _remove_older(output)
+    budget = 1e6 * config.pictures_mb / len(found)
+    chapters = [_chapter(f, output / "figures", budget) for f in _bar("Drawing", "study")(found)]
+    sources = [runs_table([f.study for f in found]), versions_table(collection.runs)]
+    for table in (*(table for chapter in chapters for table in chapter.tables), absent, *sources):
+        table.write(output / "tables")
+    _write_scores(output / "scores.csv", found)
+    write_text(output / "report.html", page(chapters, absent, sources, _made()))
+    print("\n".join(markdown(chapter.tables[0]) for chapter in chapters) + listed)
+    print(f"\n{len(collection.runs)} runs, {time.perf_counter() - start:.1f} s")
+    print(output / "report.html")
+
+
+def _rules(config: DictConfig) -> "Rules":
+    from fdseg.report.contrasts import Rules
+
+    for key in ("alpha", "power"):
+        if not isinstance(config[key], float) or not 0 < config[key] < 1:
+            raise FdsegError(f"{key}={config[key]}: expected a number between 0 and 1.")
+    if not isinstance(config.pictures_mb, int | float) or config.pictures_mb < 0:
+        raise FdsegError(f"pictures_mb={config.pictures_mb}: expected a number of megabytes.")
+    if config.unit not in ("case", "participant"):
+        raise FdsegError(f"unit={config.unit}: expected case or participant.")
+    family = OmegaConf.to_container(config)["family"]  # type: ignore[call-overload,index]
+    tasks = [t if isinstance(t, list) else [t] for t in family] if isinstance(family, list) else []
+    names = [name for group in tasks for name in group]
+    if not names or not all(tasks) or len({*map(str, names)}) < len(names):
+        raise FdsegError(
+            f"family={family}: expected a list of tasks, each named once, such as "
+            "[[red_nucleus,dentate_nucleus],heart]."
+        )
+    return Rules(
+        tuple(tuple(map(str, group)) for group in tasks), config.alpha, config.unit, config.power
+    )
+
+
+def _chapter(found: "Findings", folder: Path, budget: float) -> "Chapter":
+    """Tables and figures of one study; the figures are written to a folder."""
+    from fdseg.report.comparisons import comparisons
+    from fdseg.report.figures import figures
+    from fdseg.report.page import Chapter, PageFigure
+    from fdseg.report.pictures import overlays
+    from fdseg.report.results import arms, results
+
+    drawn = []
+    for drawing in figures(found):
+        drawing.write(folder)
+        svg = (folder / f"{drawing.name}.svg").read_bytes()
+        drawn.append(PageFigure(drawing.title, drawing.alt, svg))
+    tables = [make(found) for make in (results, comparisons, arms)]
+    pictures, more = overlays(found.study, budget)
+    return Chapter(found.study, tables, drawn, pictures, more)
+
+
+def _write_scores(path: Path, found: Sequence["Findings"]) -> None:
+    """One row per test case and run, for statistics of one's own."""
+    from fdseg.report.finished import METRICS
+
+    columns = ["task", "phantom", "arm", "n", "seed", "case", "participant", *METRICS]
+    rows = [
+        (study.task, study.phantom, arm.name, run.n, run.seed, case.case, case.participant,
+         *case.scores.values())
+        for study in (f.study for f in found) for arm in study.arms
+        for runs in arm.runs.values() for run in runs for case in run.cases
+    ]  # fmt: skip
+    write_csv(path, columns, (dict(zip(columns, row, strict=True)) for row in rows))
+
+
+def _remove_older(output: Path) -> None:
+    """Tables and figures of an earlier report there, of which this one may have no successor."""
+    if (output / "report.html").is_file():
+        for kind, endings in (("tables", "md tex csv"), ("figures", "svg png")):
+            for ending in endings.split():
+                for path in (output / kind).glob(f"*.{ending}"):
+                    path.unlink()
+
+
+def _made() -> str:
+    words = shlex.join(["python", "-m", "fdseg.report", *sys.argv[1:]])
+    return f"{words} (fdseg {version('fdseg')})"
+
+
+def _bar(title: str, unit: str) -> Callable[[Sequence[Any]], Iterable[Any]]:
+    """Progress over a sequence."""
+    return partial(tqdm, desc=title, unit=unit, leave=False)
+
+
+main = configuration.entry_point(run, "report")
+
+if __name__ == "__main__":
+    sys.exit(main())
