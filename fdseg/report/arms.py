@@ -138,10 +138,9 @@ def _study(task: str, phantom: bool, runs: Sequence[Run]) -> Study:
             by_n.setdefault(run.n, []).append(run)
         sizes = {n: tuple(rs) for n, rs in by_n.items()}
         arms.append(Arm(fusion, names, sizes, settings))
-    arms = sorted(_distinct(arms), key=_place)
-    keys = {d.partition("=")[0] for arm in arms for d in arm.departures}
+    keys = {departure.partition("=")[0] for arm in arms for departure in arm.departures}
     common = tuple(f"{key}={value_text(value_at(reference, key))}" for key in sorted(keys))
-    return Study(task, phantom, tuple(arms), common)
+    return Study(task, phantom, tuple(sorted(_distinct(arms), key=_place)), common)
 
 
 def _reference(runs: Sequence[Run]) -> Mapping[str, Any]:

@@ -23,6 +23,7 @@ METRICS = ("dice", "hd95_mm")
 # libyaml's loader is seven times as fast, but not everywhere; both are safe.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MOST_VALUES = 10_000  # a resolved configuration has about 150
+_MOST_SUBJECTS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,10 @@ def read_run(folder: Path) -> Run:
             "foreign", f"not a run of fdseg.train: {problem} is missing or of another kind"
         ) from None
     kinds = {"task": str, "phantom": bool, "backbone": str, "fusion": str, "n": int, "seed": int}
-    if any(type(facts[key]) is not kind for key, kind in kinds.items()):
+    if (
+        any(type(facts[key]) is not kind for key, kind in kinds.items())
+        or not 1 <= facts["n"] < _MOST_SUBJECTS
+    ):
         raise UnusableError("foreign", f"result.json: not one of fdseg.train: {facts}")
     if not re.fullmatch(r"[\w-]+", facts["task"]):  # it becomes part of file names
         raise UnusableError("foreign", f"result.json: {facts['task']!r} is no name of a task")
@@ -116,8 +120,8 @@ def read_run(folder: Path) -> Run:
 
 def _unfinished(folder: Path) -> UnusableError:
     if (folder / "failure.json").is_file():
-        reason = str(_mapping(folder / "failure.json", json.loads).get("reason") or "no reason")
-        return UnusableError("failed", reason.strip().splitlines()[0])
+        failure = _mapping(folder / "failure.json", json.loads)
+        return UnusableError("failed", _line(failure.get("reason")) or "no reason given")
     if not (folder / "config.yaml").is_file():
         return UnusableError("foreign", "not a run: neither result.json nor config.yaml is there")
     try:
@@ -130,6 +134,11 @@ def _unfinished(folder: Path) -> UnusableError:
     )
 
 
+def _line(text: Any) -> str:
+    """The first line of a text."""
+    return next(iter(str(text or "").strip().splitlines()), "")
+
+
 def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     try:
         values = parse(path.read_text())
@@ -137,16 +146,15 @@ def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
         raise UnusableError("corrupt", f"{path.name} is missing") from None
     except OSError as error:
         raise UnusableError("corrupt", f"{path.name} cannot be read: {error.strerror}") from None
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise UnusableError("corrupt", f"{path.name} is not whole: {line}") from None
+    except (ValueError, TypeError, yaml.YAMLError, RecursionError) as error:
+        raise UnusableError("corrupt", f"{path.name} is not whole: {_line(error)}") from None
     if not isinstance(values, dict):
         raise UnusableError("foreign", f"{path.name} holds no keys")
     return values
 
 
 def _safe_yaml(text: str) -> Any:
-    """YAML of plain values, in a number that a configuration may have.
+    """YAML of plain values with text for keys, in a number that a configuration may have.
 
     A few lines of aliases to aliases can stand for billions of values.
     """
@@ -159,9 +167,7 @@ def _safe_yaml(text: str) -> Any:
             raise ValueError(f"more than {_MOST_VALUES} values")
         if isinstance(node, dict | list):
             queue.extend(node.values() if isinstance(node, dict) else node)
-        elif not isinstance(node, str | int | float | None):
-            raise ValueError(f"{node} is a {type(node).__name__}")
-    return values
+    return json.loads(json.dumps(values))
 
 
 def _check_phantom(
@@ -231,23 +237,31 @@ def _check_summary(rows: Sequence[Mapping[str, Any]], result: Mapping[str, Any])
 
 
 def read_history(run: Run) -> list[dict[str, float]]:
-    """The rows of ``history.csv``; fields without a value are left out, and so is a broken file."""
+    """The rows of ``history.csv``; values that are missing or not finite are left out.
+
+    A broken file is an empty one: it costs the run its curve, not its scores.
+    """
     try:
         with (run.folder / "history.csv").open(newline="") as file:
-            return [
-                {key: float(value) for key, value in row.items() if value}
+            rows = [
+                {
+                    key: number
+                    for key, value in row.items()
+                    if math.isfinite(number := float(value or "nan"))
+                }
                 for row in csv.DictReader(file)
             ]
     except (OSError, ValueError, TypeError, csv.Error):
         return []
+    return [row for row in rows if "epoch" in row]
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
     """The rows of a run's ``cases.csv``, with numbers as numbers."""
-    numbers = (*METRICS, "nsd")
     with (folder / "cases.csv").open(newline="") as file:
-        rows: list[dict[str, Any]] = list(csv.DictReader(file, strict=True))
-    for row in rows:
-        row.update({name: float(row[name]) for name in numbers})
-        row["missed"] = {"True": True, "False": False}[row["missed"]]
-    return rows
+        return [
+            {name: str(row[name]) for name in ("case", "participant", "structure")}
+            | {name: float(row[name]) for name in (*METRICS, "nsd")}
+            | {"missed": {"True": True, "False": False}[row["missed"]]}
+            for row in csv.DictReader(file, strict=True)
+        ]

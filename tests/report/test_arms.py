@@ -130,6 +130,7 @@ def test_no_two_arms_have_the_same_name(grid):
     grid.add("early", 4, 0, "optimizer=sgd", "optimizer.momentum=0.3")
     found = names(grid)
     assert len(found) == len(set(found)) == 1 + 4 + 6 + 2
+    assert all("settings" not in text for text in only_study(grid).reference)
 
 
 class TestBaseline:

@@ -5,12 +5,16 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pytest
 import yaml
-from synthetic import Grid, copy
+from synthetic import FAMILY, Grid, copy
 
 from fdseg.errors import FdsegError
+from fdseg.report.arms import studies
 from fdseg.report.collect import collect
+from fdseg.report.contrasts import Rules
+from fdseg.report.findings import findings
 from fdseg.report.finished import read_history
 
 
@@ -58,12 +62,19 @@ def test_the_history_leaves_out_what_was_not_measured(grid):
     assert [row["epoch"] for row in rows if "validation_dice" in row] == [5, 10, 15, 20]
 
 
-@pytest.mark.parametrize("broken", [None, "epoch,step\n1,x\n", "\x00"])
+@pytest.mark.parametrize("broken", [None, "epoch,step\n1,x\n", "\x00", "time,loss\n1,2\n"])
 def test_a_broken_history_costs_the_curve_but_not_the_scores(grid, broken):
     history = grid.add() / "history.csv"
     history.unlink() if broken is None else history.write_text(broken)
     (run,) = collect(grid.root).runs
     assert read_history(run) == []
+
+
+def test_a_loss_that_is_no_number_leaves_a_gap_in_the_curve(grid):
+    history = grid.add() / "history.csv"
+    history.write_text("epoch,train_loss\n1,0.9\n2,nan\n3,inf\n4,0.7\n")
+    (run,) = collect(grid.root).runs
+    assert [row.get("train_loss") for row in read_history(run)] == [0.9, None, None, 0.7]
 
 
 def test_what_a_run_holds_is_not_taken_for_runs(grid):
@@ -123,7 +134,16 @@ class TestLeftOut:
         change(grid.add("early") / "result.json", **{key: value})
         assert f"result.json {key}={value}" in only_reason(grid)
 
-    @pytest.mark.parametrize(("key", "value"), [("n", "4"), ("n", True), ("phantom", 0)])
+    @pytest.mark.parametrize("reason", ["", "  \n ", None, []])
+    def test_a_failure_without_a_reason(self, grid, reason):
+        folder = grid.add()
+        (folder / "result.json").unlink()
+        (folder / "failure.json").write_text(json.dumps({"reason": reason}))
+        assert only_reason(grid) == "failed: no reason given"
+
+    @pytest.mark.parametrize(
+        ("key", "value"), [("n", "4"), ("n", True), ("n", 0), ("n", 10**30), ("phantom", 0)]
+    )
     def test_a_result_of_other_kinds(self, grid, key, value):
         change(grid.add() / "result.json", **{key: value})
         assert only_reason(grid).startswith("foreign: result.json: not one of fdseg.train")
@@ -143,6 +163,9 @@ class TestLeftOut:
             (lambda lines: lines[:1], "holds no case"),
             (lambda lines: [*lines[:-1], lines[-1].split(",")[0]], "TypeError"),
             (lambda lines: [lines[0].replace("dice", "f1"), *lines[1:]], "KeyError: 'dice'"),
+            (lambda lines: [lines[0].replace("case", "id"), *lines[1:]], "KeyError: 'case'"),
+            (lambda lines: [lines[0].replace("participant", ""), *lines[1:]], "'participant'"),
+            (lambda lines: [*lines[:-1], lines[-1].replace("False", "maybe")], "KeyError: 'maybe'"),
         ],
     )
     def test_a_table_of_cases_that_is_not_whole(self, grid, edit, reason):
@@ -208,6 +231,33 @@ class TestLeftOut:
         folder.chmod(0o755)
 
 
+@pytest.mark.parametrize("state", range(80))
+def test_a_damaged_run_is_left_out_or_read_as_it_was(grid, state):
+    rng = np.random.default_rng(state)
+    folder = grid.add(subjects=8)
+    (before,) = collect(grid.root).runs
+    name = ("result.json", "config.yaml", "cases.csv", "manifest.json")[state % 4]
+    content = bytearray((folder / name).read_bytes())
+    at = rng.integers(len(content))
+    if state % 3 == 0:
+        content[at] = rng.integers(256)
+    elif state % 3 == 1:
+        del content[at:]
+    else:
+        content[at:at] = content[at // 2 : at]
+    (folder / name).write_bytes(content)
+    found = collect(grid.root)
+    assert len(found.runs) + len(found.left_out) == 1
+    for run in found.runs:
+        assert [c.scores for c in run.cases] == [
+            pytest.approx(c.scores, rel=1e-4) for c in before.cases
+        ]
+        assert (run.task, run.phantom, run.n, run.seed, run.fusion) == (
+            before.task, before.phantom, before.n, before.seed, before.fusion,
+        )  # fmt: skip
+        findings(studies(found.runs), Rules(FAMILY))
+
+
 class TestYAML:
     @pytest.mark.parametrize(
         "text",
@@ -235,7 +285,7 @@ class TestYAML:
     def test_a_date_is_no_setting(self, grid):
         config = grid.add() / "config.yaml"
         config.write_text(yaml.dump(yaml.safe_load(config.read_text())) + "extra: 2026-01-01\n")
-        assert "is a date" in only_reason(grid)
+        assert "type date" in only_reason(grid)
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):
