@@ -59,7 +59,8 @@ def _prepare(task: "Task") -> "list[PreparedCase]":
     except UnusableCases as error:  # files are missing: see what is wrong with the others' too
         problems += error.problems
         task = replace(task, exclude=[*task.exclude, *_subjects(problems)])
-    _ = task.subjects  # too small a cohort is told before it is preprocessed
+    else:
+        _ = task.subjects  # too small a cohort is told before it is preprocessed
     try:
         prepared = Preparer.of(task)(task.found.cases, task.digests)
     except UnusableCases as error:

@@ -73,8 +73,8 @@ def read_volume(path: Path) -> Volume:
         FdsegError: the file is missing, broken or cut off, or not 3-D.
     """
     image = open_volume(path)
-    voxels, stored = math.prod(image.shape), image.get_data_dtype().itemsize
-    needed, free = voxels * (stored + 4), available()
+    voxels, width = math.prod(image.shape), image.get_data_dtype().itemsize
+    needed, free = voxels * (width + 4), available()
     if needed > free:
         raise FdsegError(
             f"{path}: reading {times(image.shape)} voxels takes {needed / 1e9:.1f} GB of memory, "
@@ -82,8 +82,10 @@ def read_volume(path: Path) -> Volume:
         )
     try:
         with open_file(path) as file:
-            data = type(image).from_stream(file).get_fdata(dtype=np.float32, caching="unchanged")
-            file.seek(image.dataobj.offset + voxels * stored)  # type: ignore[attr-defined]
+            # Not mapped: a file that another program cuts off would kill this process later.
+            stored = type(image).from_file_map(image.make_file_map({"image": file}), mmap=False)
+            data = stored.get_fdata(dtype=np.float32, caching="unchanged")
+            file.seek(image.dataobj.offset + voxels * width)  # type: ignore[attr-defined]
             beyond = len(file.read(_PADDING + 1))  # gzip compares its checksum only at the end
     except (*_BROKEN, MemoryError) as error:
         raise FdsegError(
