@@ -24,7 +24,8 @@ def _may_have_gpu() -> bool:
     """Whether PyTorch may find a GPU: on Linux a driver's device file says so at once."""
     if sys.platform != "linux":
         return True
-    return any(Path("/dev").glob(pattern) for pattern in ("nvidia*", "kfd", "dri/renderD*", "dxg"))
+    drivers = ("nvidia*", "kfd", "dri/renderD*", "dxg")
+    return any(found for pattern in drivers for found in Path("/dev").glob(pattern))
 
 
 def _processor_has_bfloat16() -> bool:
