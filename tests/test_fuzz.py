@@ -22,13 +22,15 @@ import hydra
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutations import MUTATIONS, SPOILS
 
 from fdseg import config as configuration
-from fdseg import evaluate, prepare
+from fdseg import evaluate, predict, prepare
 from fdseg.errors import FdsegError
+from fdseg.trained import read_runs
 
 EXAMPLES = int(os.environ.get("FDSEG_FUZZ", "20"))
 LIMIT_S = 30
@@ -136,31 +138,74 @@ def check_evaluate(place):
         assert float(row["label_ml"]) == pytest.approx(masks[1].sum() * voxel_ml)
 
 
+def run_predict(place):
+    config = copy.deepcopy(composed("predict", "run=x", "input=x", "output=x", "memory_gb=100"))
+    config.run, config.output = str(place / "run"), str(place / "out")
+    config.input = str(place / "cohort" / "imagesTr")
+    predict.run(config)
+
+
+def check_predictions(place):
+    """All that are there are those of the network, in the geometry of their volumes."""
+    (trained,) = read_runs([place / "run"])
+    for path in (place / "out").glob("*.nii.gz"):
+        prediction = nib.load(path)
+        source = next((place / "cohort" / "imagesTr").glob(f"{path.name.split('.')[0]}.*"))
+        data, affine = volume(source)
+        np.testing.assert_array_equal(prediction.affine, nib.load(source).affine)
+        scaled = on_grid((data - data.min()) / np.ptp(data), affine).astype(np.float32)
+        probabilities = trained.probabilities(torch.from_numpy(scaled.copy())[None, None])[0]
+        likeliest = np.where(probabilities.amax(0) > 0.5, 1 + probabilities.argmax(0), 0)
+        labels = np.asarray(prediction.dataobj)
+        assert labels.shape == data.shape
+        inside = on_grid(np.ones_like(data), affine)
+        found = on_grid(labels, affine)
+        assert np.mean(found == inside * likeliest) > 0.995  # probabilities near one half
+        assert np.count_nonzero(labels) == np.count_nonzero(found)  # and nothing beyond the grid
+
+
+def check_predict(place):
+    check_predictions(place)
+    names = [{path.name.split(".")[0] for path in folder.glob("*.nii*")}
+             for folder in (place / "cohort" / "imagesTr", place / "out")]  # fmt: skip
+    assert names[0] == names[1]
+
+
+def nothing_at(*paths):
+    def refused(place):
+        assert not [path for path in paths if (place / path).exists()]
+
+    return refused
+
+
 @dataclass(frozen=True)
 class Command:
     """A command under test.
 
     Attributes:
         reads: the folders of the cohort from which it reads.
-        run: it, on the cohort of a place.
-        check: that what it wrote there is right, by other means.
-        writes: what must not be there after an error.
+        run: it, on the cohort and the trained run of a place.
+        check: after it ended well, that what it wrote is right, by other means.
+        refused: after an error, that nothing wrong is left.
     """
 
     reads: tuple[str, ...]
     run: Callable[[Path], None]
     check: Callable[[Path], None]
-    writes: tuple[str, ...]
+    refused: Callable[[Path], None]
 
 
 COMMANDS = {
-    "prepare": Command(("imagesTr", "labelsTr"), run_prepare, check_prepare, ("runs/hippocampus",)),
+    "prepare": Command(
+        ("imagesTr", "labelsTr"), run_prepare, check_prepare, nothing_at("runs/hippocampus")
+    ),
     "evaluate": Command(
         ("predictions", "labelsTr"),
         run_evaluate,
         check_evaluate,
-        ("cohort/predictions/evaluation.csv",),
+        nothing_at("cohort/predictions/evaluation.csv"),
     ),
+    "predict": Command(("imagesTr", "imagesTr"), run_predict, check_predict, check_predictions),
 }
 
 
@@ -185,6 +230,11 @@ def template(ending):
     return folder
 
 
+@pytest.fixture(scope="module")
+def trained_run(make_run, tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run"), f"data.size={list(SIZE)}")
+
+
 def fuzz(examples):
     return settings(
         max_examples=examples,
@@ -204,12 +254,13 @@ def fuzz(examples):
     ending=st.sampled_from([".nii", ".nii.gz"]),
 )
 def test_a_spoilt_file_ends_in_a_right_result_or_in_an_error_that_names_it(
-    name, mutations, which, other, ending, capsys
+    name, mutations, which, other, ending, trained_run, capsys
 ):
     command = COMMANDS[name]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         shutil.copytree(template(ending), place / "cohort")
+        (place / "run").symlink_to(trained_run)
         spoilt, second = (
             place / "cohort" / command.reads[kind] / f"{NAMES[number]}{ending}"
             for kind, number in (which, other)
@@ -224,8 +275,7 @@ def test_a_spoilt_file_ends_in_a_right_result_or_in_an_error_that_names_it(
         except FdsegError as error:
             said = str(error) + capsys.readouterr().out
             assert any(path.name.removesuffix(ending) in said for path in (spoilt, second)), said
-            for path in command.writes:
-                assert not (place / path).exists()
+            command.refused(place)
         else:
             command.check(place)
         assert not [p for p in place.rglob(".*") if "partial" in p.name]
