@@ -5,7 +5,6 @@ import resource
 import sys
 import weakref
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -14,6 +13,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from fdseg.data.memory import available
+
 # Measured on a CPU over the backbones of the configuration: the peak of the process is this much
 # more than that of the tensors, for oneDNN's reordered copies and its compiled kernels.
 _OVERHEAD, _KERNELS_GB = 1.3, 0.15
@@ -21,8 +22,7 @@ _OVERHEAD, _KERNELS_GB = 1.3, 0.15
 
 def available_gb() -> float:
     """What this process may take in all: what it has and what is free, on machine and container."""
-    free = [psutil.virtual_memory().available, *_free_in_containers()]
-    return used_gb() + min(free) / 1e9
+    return used_gb() + available() / 1e9
 
 
 def used_gb() -> float:
@@ -79,18 +79,3 @@ class _Alive(TorchDispatchMode):
 
     def _drop(self, key: int) -> None:
         self.now -= self._sizes.pop(key)
-
-
-def _free_in_containers() -> list[int]:
-    """What the control groups of Linux, as of Docker and Slurm, leave this process."""
-    root, free = Path("/sys/fs/cgroup"), []
-    try:
-        own = Path("/proc/self/cgroup").read_text().strip().rpartition("::/")[2]
-        for folder in (root / own, *(root / own).parents):
-            if folder.is_relative_to(root) and (folder / "memory.max").is_file():
-                limit = (folder / "memory.max").read_text().strip()
-                if limit != "max":
-                    free.append(int(limit) - int((folder / "memory.current").read_text()))
-    except (OSError, ValueError):  # another system, or an older version
-        return []
-    return free

@@ -1,42 +1,40 @@
 """How much memory may be taken here."""
 
-import os
-import re
 from pathlib import Path
 
-_MEMINFO = Path("/proc/meminfo")
-_CGROUPS = (  # of a container or a job: its limit, and what it uses of it
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-    ),
-)
+import psutil
+
+_OWN = Path("/proc/self/cgroup")
+_GROUPS = Path("/sys/fs/cgroup")
 
 
 def available() -> int:
-    """Bytes that can be taken without swapping, and within the limit of a container.
-
-    Where the system does not tell (macOS), half of the machine's memory.
-    """
-    return min([_of_the_machine(), *_of_the_container()])
+    """Bytes that can be taken without swapping, and within the limits of a container or a job."""
+    return min([psutil.virtual_memory().available, *_free_in_groups()])
 
 
-def _of_the_machine() -> int:
+def _free_in_groups() -> list[int]:
+    """What Linux's control groups, as of Docker and Slurm, leave this process, in both versions."""
+    free = []
     try:
-        found = re.search(r"MemAvailable:\s+(\d+) kB", _MEMINFO.read_text())
-    except OSError:
-        found = None
-    if found:
-        return int(found[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-
-
-def _of_the_container() -> list[int]:
-    left = []
-    for limit, usage in _CGROUPS:
-        try:
-            left.append(int(Path(limit).read_text()) - int(Path(usage).read_text()))
-        except (OSError, ValueError):  # there is no such group, or it has no limit ("max")
-            continue
-    return left
+        for line in _OWN.read_text().splitlines():
+            _, controllers, own = line.split(":", 2)
+            if not controllers:
+                root, limit, usage = _GROUPS, "memory.max", "memory.current"
+            elif "memory" in controllers.split(","):
+                root, limit, usage = (
+                    _GROUPS / "memory",
+                    "memory.limit_in_bytes",
+                    "memory.usage_in_bytes",
+                )
+            else:
+                continue
+            group = root / own.strip("/")
+            for folder in (group, *group.parents):
+                if folder.is_relative_to(root) and (folder / limit).is_file():
+                    most = (folder / limit).read_text().strip()
+                    if most != "max":
+                        free.append(int(most) - int((folder / usage).read_text()))
+    except (OSError, ValueError):  # another system
+        return []
+    return free
