@@ -33,7 +33,8 @@ def used_gb() -> float:
 def peak_gb() -> float:
     """The most this process has had."""
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, else in KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    return max(most, used_gb())  # the kernel brings the peak up to date a little later
 
 
 def forward_gb(network: nn.Module, size: Sequence[int], channels: int = 1) -> float:
