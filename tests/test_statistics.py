@@ -318,7 +318,7 @@ class TestFamily:
         assert family.bonferroni(p) == pytest.approx({"a": 0.04, "b": 0.16, "c": 0.12, "d": 0.02})
         assert family.holm(p) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
 
-    @settings(max_examples=40)
+    @settings(max_examples=25)
     @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
     def test_they_are_statsmodels(self, values):
         p = {f"t{i}": value for i, value in enumerate(values)}

@@ -14,7 +14,7 @@ import numpy as np
 
 from fdseg.report.departures import departures, own, value_at, value_text
 from fdseg.report.finished import Run
-from fdseg.report.paper import PAPER, SETTINGS
+from fdseg.report.paper import FUSIONS, PAPER, SETTINGS
 from fdseg.runs import identity
 from fdseg.statistics import SubjectScores
 
@@ -22,7 +22,6 @@ Unit = Literal["case", "participant"]
 
 #: Settings that belong to the treatment; arms that share all others share their baseline.
 _TREATMENT = frozenset({"fusion", "split", "theta", "network"})
-_ORDER = ("none", "early", "late")
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,7 @@ def _protocol(settings: Mapping[str, Any], aside: frozenset[str] = _TREATMENT) -
 
 
 def _place(arm: Arm) -> tuple[Any, ...]:
-    order = _ORDER.index(arm.fusion) if arm.fusion in _ORDER else len(_ORDER)
+    order = FUSIONS.index(arm.fusion) if arm.fusion in FUSIONS else len(FUSIONS)
     return bool(arm.departures), order, arm.fusion, arm.departures
 
 

@@ -1,12 +1,9 @@
 """The table of paired comparisons: every arm against its baseline."""
 
-from collections.abc import Sequence
-
-from fdseg.report.contrasts import SHOWN, Contrast
+from fdseg.report.contrasts import SHOWN, Contrast, missing
 from fdseg.report.findings import Findings
 from fdseg.report.results import DIGITS, study_table, subjects_of
 from fdseg.report.tables import Column, Entry, Table, number, probability
-from fdseg.statistics import Pairs
 
 
 def comparisons(found: Findings) -> Table:
@@ -47,7 +44,7 @@ def comparisons(found: Findings) -> Table:
         )
     if not found.contrasts:
         notes.append("No arm has a baseline of its own settings at the same n.")
-    notes += _missing(found.contrasts)
+    notes += missing(found.contrasts)
     rows = tuple(_comparison(c, persons) for c in found.contrasts)
     return study_table(found, "comparisons", "Paired comparisons", columns, rows, notes)
 
@@ -75,33 +72,4 @@ def _comparison(contrast: Contrast, persons: bool) -> tuple[Entry, ...]:
         Entry("–" if needed is None else str(needed), (needed,)),
         Entry(str(subjects), (subjects,)),
         Entry(str(seeds), (seeds,)),
-    )
-
-
-def _missing(contrasts: Sequence[Contrast]) -> list[str]:
-    """One sentence per comparison that lacks pairs; the scores of an arm lack the same ones."""
-    notes: dict[str, None] = {}
-    for contrast in contrasts:
-        for name, pairs in (
-            (contrast.baseline.name, contrast.comparison.only_treatment),
-            (contrast.arm.name, contrast.comparison.only_baseline),
-        ):
-            if pairs:
-                against = f"{contrast.arm.name} against {contrast.baseline.name}"
-                notes[f"n = {contrast.n}, {against}: {name} lacks {_pairs(pairs)}."] = None
-    return list(notes)
-
-
-def _pairs(pairs: Pairs) -> str:
-    """Seeds that lack the same subjects are named together."""
-    lacking: dict[int, list[str]] = {}
-    for subject, seed in pairs:
-        lacking.setdefault(seed, []).append(subject)
-    alike: dict[tuple[str, ...], list[int]] = {}
-    for seed, subjects in lacking.items():
-        alike.setdefault(tuple(subjects), []).append(seed)
-    return "; ".join(
-        f"seed {', '.join(map(str, sorted(seeds)))} of "
-        + (subjects[0] if len(subjects) == 1 else f"{len(subjects)} subjects")
-        for subjects, seeds in alike.items()
     )

@@ -1,9 +1,10 @@
 """One arm against its baseline at one n: the paired comparison, and what corrects its p-value."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fdseg.report.arms import Arm, Unit
-from fdseg.statistics import Comparison, Family, SubjectScores, compare
+from fdseg.statistics import Comparison, Family, Pairs, SubjectScores, compare
 
 
 @dataclass(frozen=True)
@@ -152,4 +153,33 @@ def contrast(task: str, rules: Rules, cell: Cell, baseline: Cell, metric: str) -
         needed=comparison.subjects_needed(rules.power, rules.alpha / rules.tests(task)),
         people=len(by_person.difference.subjects),
         p_people=by_person.t_test().p,
+    )
+
+
+def missing(contrasts: Iterable[Contrast]) -> list[str]:
+    """What could not be compared, a sentence for each arm that lacks pairs of another."""
+    sentences: dict[str, None] = {}  # Dice and HD95 lack the same
+    for c in contrasts:
+        for lacking, pairs in (
+            (c.baseline, c.comparison.only_treatment),
+            (c.arm, c.comparison.only_baseline),
+        ):
+            if pairs:
+                against = f"n = {c.n}, {c.arm.name} against {c.baseline.name}"
+                sentences[f"{against}: {lacking.name} lacks {_words(pairs)}."] = None
+    return list(sentences)
+
+
+def _words(pairs: Pairs) -> str:
+    """Seeds that lack the same subjects are named together."""
+    lacking: dict[int, list[str]] = {}
+    for subject, seed in pairs:
+        lacking.setdefault(seed, []).append(subject)
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for seed, subjects in lacking.items():
+        alike.setdefault(tuple(subjects), []).append(seed)
+    return "; ".join(
+        f"seed {', '.join(map(str, sorted(seeds)))} of "
+        + (subjects[0] if len(subjects) == 1 else f"{len(subjects)} subjects")
+        for subjects, seeds in alike.items()
     )

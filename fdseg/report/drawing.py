@@ -13,9 +13,6 @@ from matplotlib.figure import Figure
 
 from fdseg.report.arms import Study
 
-#: The paper's, in its order.
-FUSIONS = ("none", "early", "late")
-
 # Okabe and Ito (2008), told apart by all kinds of colour vision; markers tell the same without.
 _STYLES = {
     "none": ("#4d4d4d", "o"),
@@ -64,9 +61,9 @@ class Drawing:
         folder.mkdir(parents=True, exist_ok=True)
         with look():
             engine = self.figure.get_layout_engine()
-            if engine is not None:  # lay out once, not for each format
+            if engine is not None:  # lay out once; with an engine, each format would draw it twice
                 engine.execute(self.figure)
-                self.figure.set_layout_engine("none")
+                self.figure.set_layout_engine(None)
             self.figure.savefig(folder / f"{self.name}.svg", metadata={"Date": None})
             self.figure.savefig(folder / f"{self.name}.png", dpi=150, metadata={"Software": None})
 

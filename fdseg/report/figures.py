@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
 from fdseg.report.contrasts import SHOWN, Cell, Contrast
-from fdseg.report.drawing import FUSIONS, Drawing, look, panels, style
+from fdseg.report.drawing import Drawing, look, panels, style
 from fdseg.report.findings import Findings
 from fdseg.report.learning import learning
-from fdseg.report.paper import PAPER
+from fdseg.report.paper import FUSIONS, PAPER
 
 _NOTHING = (float("nan"),) * 3
 

@@ -237,21 +237,24 @@ def _check_summary(rows: Sequence[Mapping[str, Any]], result: Mapping[str, Any])
 
 
 def read_history(run: Run) -> list[dict[str, float]]:
-    """The rows of ``history.csv``; values that are missing or not finite are left out.
+    """Epoch, loss and validation Dice of ``history.csv``, where they are finite numbers.
 
     A broken file is an empty one: it costs the run its curve, not its scores.
     """
+    wanted = ("epoch", "train_loss", "validation_dice")
     try:
         with (run.folder / "history.csv").open(newline="") as file:
+            reader = csv.reader(file)
+            names = next(reader, [])
             rows = [
                 {
-                    key: number
-                    for key, value in row.items()
-                    if math.isfinite(number := float(value or "nan"))
+                    name: number
+                    for name, value in zip(names, values, strict=False)
+                    if name in wanted and value and math.isfinite(number := float(value))
                 }
-                for row in csv.DictReader(file)
+                for values in reader
             ]
-    except (OSError, ValueError, TypeError, csv.Error):
+    except (OSError, ValueError, csv.Error):
         return []
     return [row for row in rows if "epoch" in row]
 

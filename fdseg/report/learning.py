@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdseg.report.arms import Arm
-from fdseg.report.drawing import FUSIONS, Drawing, panels, style
+from fdseg.report.drawing import Drawing, panels, style
 from fdseg.report.findings import Findings
 from fdseg.report.finished import read_history
+from fdseg.report.paper import FUSIONS
 
 Curve = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 

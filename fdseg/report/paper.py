@@ -9,6 +9,9 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+#: In the order of the tables.
+FUSIONS = ("none", "early", "late")
+
 #: The paper's settings, as a run's configuration names them.
 SETTINGS = {
     "theta": 0.1,

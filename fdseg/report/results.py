@@ -5,14 +5,13 @@ from pathlib import Path
 
 from fdseg.report.arms import Arm
 from fdseg.report.collect import LeftOut
-from fdseg.report.contrasts import SHOWN
+from fdseg.report.contrasts import SHOWN, missing
 from fdseg.report.findings import Findings
 from fdseg.report.finished import METRICS
-from fdseg.report.paper import PAPER, Measured
+from fdseg.report.paper import FUSIONS, PAPER, Measured
 from fdseg.report.tables import Column, Entry, Table, mean_sem, number
 from fdseg.statistics import SubjectScores
 
-_FUSIONS = ("none", "early", "late")
 #: After the point, as the paper prints both scores.
 DIGITS = 2
 _PHANTOM = "PHANTOM: synthetic volumes; these numbers say nothing about patients."
@@ -37,11 +36,13 @@ def results(found: Findings) -> Table:
             ]
     columns += [Column("subjects", ("subjects",)), Column("seeds", ("seeds",))]
     sizes = [n for n in study.sizes if any(n in a.runs for a in study.arms if not a.departures)]
-    rows = tuple(_result(found, n, fusion, with_paper) for n in sizes for fusion in _FUSIONS)
+    rows = tuple(_result(found, n, fusion, with_paper) for n in sizes for fusion in FUSIONS)
     notes = [
         f"Mean ± SEM over test {subjects_of(rules.unit)}, each the mean of its seeds.",
         f"Bold: at this n the better of early and late is better than none; paired t-test, "
-        f"Bonferroni over {rules.tests(study.task)} independent tasks, α = {rules.alpha:g}.",
+        f"Bonferroni over {rules.tests(study.task)} independent tasks, α = {rules.alpha:g}. As in "
+        "the paper, choosing the better is not corrected for; the comparisons have both.",
+        *missing(c for c in found.contrasts if c.arm.fusion in FUSIONS and not c.arm.departures),
     ]
     if with_paper:
         notes.append("†: more than 1.96 √(SEM² + SEM²) from the paper's mean.")

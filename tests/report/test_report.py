@@ -27,7 +27,7 @@ def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     for phantom in (False, True):
         grid = Grid(root, "heart", phantom=phantom)
-        for fusion in ("none", "early", "late"):
+        for fusion in ("none", "early"):
             grid.cell(fusion, 4, 2)
     (grid.add("late", 12, 0) / "result.json").unlink()
     failed = Grid(root, "heart").add("late", 12, 0)
@@ -79,7 +79,7 @@ def test_every_score_of_every_run_is_kept(runs, done):
     assert done.returncode == 0
     with (runs / "report" / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 12 * 4
+    assert len(rows) == 8 * 4
     assert {row["phantom"] for row in rows} == {"True", "False"}
 
 
