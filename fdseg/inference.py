@@ -1,6 +1,8 @@
 """Probabilities on the network's grid: over several runs, flips and windows, within a budget."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -9,18 +11,19 @@ from torch import Tensor
 
 from fdseg.errors import FdsegError
 from fdseg.memory import forward_gb, used_gb
+from fdseg.networks import SegmentationNetwork
+from fdseg.networks.disentangled import padded_length
 from fdseg.trained import TrainedRun
+from fdseg.windows import in_windows
 
 _SMALLEST = 32  # voxels along an axis of a window; less shows a network too little
-_OVERLAP = 0.5  # of neighbouring windows, as nnU-Net has it
 
 
 class Predictor:
     """Segments volumes on the network's grid by one run, or by the mean of several.
 
-    Where the whole grid does not fit into the memory, MONAI's sliding windows are used. They are
-    an approximation: instance norms and the low band of a window are those of the window, not of
-    the volume. Where the grid fits there are no windows.
+    Where the whole grid does not fit into the memory, MONAI's sliding windows are used, which is
+    an approximation; see :mod:`fdseg.windows`. Where it fits there are no windows.
 
     Args:
         trained: runs that agree, as :func:`fdseg.trained.read_runs` returns them.
@@ -29,7 +32,8 @@ class Predictor:
         memory_gb: that this process may take in all.
 
     Attributes:
-        trained, device, memory_gb: as given.
+        trained: as given, but for windows.
+        device, memory_gb: as given.
         window: X, Y, Z in voxels; ``None`` where whole grids are used.
         whole_gb: about what the whole grid takes.
 
@@ -55,8 +59,13 @@ class Predictor:
         room = memory_gb - used_gb()
         if device.type == "cuda":
             room = torch.cuda.mem_get_info(device)[0] / 1e9
-        self.whole_gb = self._needs(self.size)
-        self.window = None if self.whole_gb <= room else self._window(room)
+        self.whole_gb = self._needs(self.size, 4 * len(trained[0].structures))
+        self.window = None
+        if self.whole_gb > room:
+            self.window = self._largest_window(room)
+            self.trained = [
+                replace(run, network=in_windows(run.network, self.window)) for run in trained
+            ]
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> np.ndarray:
@@ -65,7 +74,7 @@ class Predictor:
         total: Tensor | float = 0.0
         for run in self.trained:
             for axes in self.flips:
-                total = total + self._probabilities(run, x.flip(axes)).flip(axes)
+                total = total + run.probabilities(x.flip(axes)).flip(axes)
         mean = total / (len(self.trained) * len(self.flips))
         return mean[0].cpu().numpy()  # type: ignore[index]
 
@@ -76,44 +85,40 @@ class Predictor:
             return f"The network takes about {self.whole_gb:.1f} GB for {grid} voxels at once."
         return (
             f"The network would take about {self.whole_gb:.1f} GB for {grid} voxels at once, so it "
-            f"works in windows of {'×'.join(map(str, self.window))}. Its norms and its low band "
-            "are those of a window then, so labels may differ a little."
+            f"works in windows of {'×'.join(map(str, self.window))}: slower, and labels may differ."
         )
 
-    def _probabilities(self, run: TrainedRun, x: Tensor) -> Tensor:
-        if self.window is None:
-            return run.probabilities(x)
-        from monai.inferers import sliding_window_inference
+    def _needs(self, size: Sequence[int], channels: int) -> float:
+        """GB of a forward pass on this grid, and of so many channels kept on the whole grid."""
+        held = 4 * channels * math.prod(self.size) / 1e9
+        return max(forward_gb(network, size) for network in self._kinds()) + held
 
-        return sliding_window_inference(  # type: ignore[return-value]
-            x, self.window, 1, run.probabilities, overlap=_OVERLAP, mode="gaussian"
-        )
+    def _kinds(self) -> list[SegmentationNetwork]:
+        """One network of each kind: a sweep's seeds all take the same memory."""
+        return list({str(run.network): run.network for run in self.trained}.values())
 
-    def _needs(self, size: Sequence[int]) -> float:
-        """GB of a forward pass on this grid, and of the probabilities: total, pass and windows'."""
-        structures = len(self.trained[0].structures)
-        held = 4 * 4 * structures * np.prod(self.size) / 1e9
-        return max(forward_gb(run.network, size) for run in self._kinds()) + held
-
-    def _kinds(self) -> list[TrainedRun]:
-        """One run of each kind of network: a sweep's seeds all take the same."""
-        kinds = {str(run.network): run for run in self.trained}
-        return list(kinds.values())
-
-    def _window(self, room: float) -> tuple[int, ...]:
+    def _largest_window(self, room: float) -> tuple[int, ...]:
         """The largest window that fits, by halving the longest axis."""
-        window = list(self.size)
+        kinds = self._kinds()
+        multiple = math.lcm(*(network.multiple_of for network in kinds))
+        minimum = max(network.minimum for network in kinds)
+        step = padded_length(8, multiple)
+        smallest = padded_length(_SMALLEST, step, minimum)
+        features = max(network.stem.out_channels for network in kinds)
+        # Of features: the high band's, the fused and the backbone's; the rest is to be safe.
+        channels = 4 * (features + len(self.trained[0].structures))
+        window = [padded_length(n, multiple, minimum) for n in self.size]
         needed = self.whole_gb
-        while max(window) > _SMALLEST:
+        while max(window) > smallest:
             longest = int(np.argmax(window))
-            window[longest] = max(-(-window[longest] // 16) * 8, _SMALLEST)  # half, in eights
+            window[longest] = max(padded_length(-(-window[longest] // 2), step), smallest)
             try:
-                needed = self._needs(window)
+                needed = self._needs(window, channels)
             except (RuntimeError, ValueError, AssertionError):
                 break  # a backbone, such as UNETR, that takes its own grid only
             if needed <= room:
                 return tuple(window)
         raise FdsegError(
             f"memory_gb={self.memory_gb:.1f}: {room:.1f} GB of it are left, and the network needs "
-            f"{needed:.1f} GB at the least."
+            f"about {needed:.1f} GB at the least."
         )

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fdseg import runs
 from fdseg.data.preprocess import Preprocessing
 from fdseg.errors import FdsegError
+from fdseg.networks import SegmentationNetwork
 from fdseg.safety import build, read_config, read_weights
 
 # Lightning's words for what autocast computes in; anything else is computed in float32.
@@ -45,7 +46,7 @@ class TrainedRun:
     is_phantom: bool
     structures: dict[str, int]
     preprocessing: Preprocessing
-    network: nn.Module
+    network: SegmentationNetwork
     autocast: torch.dtype | None
     saw_flips: bool
     checkpoint: str
@@ -127,10 +128,12 @@ def read_run(
         raise FdsegError(f"{path}: data.structures={structures} has no value for each structure.")
     file = folder / "checkpoints" / f"{checkpoint}.ckpt"
     weights = read_weights(file)
-    network: nn.Module = build({**node, "structures": len(structures)}, path, trust=trust)
+    network = build({**node, "structures": len(structures)}, path, trust=trust)
+    if not isinstance(network, SegmentationNetwork):
+        raise FdsegError(f"{path}: network is no {SegmentationNetwork.__name__}.")
     try:
         network.load_state_dict(weights)
-    except (RuntimeError, AttributeError) as error:
+    except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise FdsegError(f"{file}: not the weights of the network in {path} ({reason}).") from None
     with file.open("rb") as content:
