@@ -33,6 +33,7 @@ OPERATIONAL = frozenset(
         "callbacks.folder",
         "callbacks.divergence",
         "callbacks.history",
+        "callbacks.spectra",
         "callbacks.progress",
         "callbacks.signal",
         "callbacks.last",

@@ -72,9 +72,11 @@ class SegmentationModule(L.LightningModule):
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(target))
         return loss
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Gather Dice on the network's grid."""
-        self.dice.update(binary(self(batch["image"])), self._one_hot(batch["label"]))
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        """Gather Dice on the network's grid; the masks, one-hot, are left to callbacks."""
+        prediction, target = binary(self(batch["image"])), self._one_hot(batch["label"])
+        self.dice.update(prediction, target)
+        return {"prediction": prediction, "target": target}
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean over subjects and structures."""

@@ -236,7 +236,8 @@ def test_every_key_is_scientific_or_operational_and_nobody_adds_one_without_deci
     ["runs=/elsewhere", "data.cache=/elsewhere", "data.archive.url=http://elsewhere/x.tar",
      "loader.workers=2", "loader.in_ram=false",
      "logger=all", "trainer.accelerator=cpu", "trainer.devices=2", "trainer=ddp",
-     "callbacks.last.every_n_epochs=1", "callbacks.divergence.factor=3"],
+     "callbacks.last.every_n_epochs=1", "callbacks.divergence.factor=3",
+     "callbacks.spectra.cases=9"],
 )  # fmt: skip
 def test_places_devices_and_views_do_not_make_another_run(same):
     assert science(same) == science()

@@ -32,7 +32,8 @@ def numbers(where):
     checkpoint = torch.load(result.with_name("checkpoints") / "last.ckpt", weights_only=True)
     with result.with_name("history.csv").open() as file:
         history = [(r["train_loss"], r["validation_dice"]) for r in csv.DictReader(file)]
-    return result.parent.name, checkpoint["state_dict"], history
+    spectra = result.with_name("spectra.csv").read_text()
+    return result.parent.name, checkpoint["state_dict"], history, spectra
 
 
 def test_two_processes_compute_what_one_does_with_the_same_batches(tmp_path):
@@ -43,8 +44,8 @@ def test_two_processes_compute_what_one_does_with_the_same_batches(tmp_path):
         )
         assert status == 0, errors
         assert printed.count("test subjects, mean ± SEM") == 1
-    name, weights, history = numbers(tmp_path / "one")
-    other_name, other_weights, other_history = numbers(tmp_path / "two")
+    name, weights, history, spectra = numbers(tmp_path / "one")
+    other_name, other_weights, other_history, other_spectra = numbers(tmp_path / "two")
     assert name == other_name  # the same run: devices are no science
     for key, value in weights.items():
         torch.testing.assert_close(other_weights[key], value, rtol=1e-9, atol=1e-12)
@@ -52,6 +53,8 @@ def test_two_processes_compute_what_one_does_with_the_same_batches(tmp_path):
         [float(loss) for loss, _ in history], rel=1e-6
     )
     assert other_history[1][1] == history[1][1] != ""  # validated on every case once
+    assert other_spectra == spectra
+    assert len(spectra.splitlines()) == 1 + 10
 
 
 @pytest.mark.parametrize("world", [2, 3, 4])

@@ -54,7 +54,7 @@ def run(cohort, where, *overrides):
 
 
 def numbers(folder):
-    """Everything that a run computed, to the last bit: weights, moments, history, cases."""
+    """Everything that a run computed, to the last bit: weights, moments, tables, result."""
     checkpoints = {}
     for name in ("best", "last"):
         content = torch.load(folder / f"checkpoints/{name}.ckpt", weights_only=True)
@@ -67,7 +67,8 @@ def numbers(folder):
     with (folder / "history.csv").open() as file:
         history = [{k: v for k, v in r.items() if k != "seconds"} for r in csv.DictReader(file)]
     result = json.loads((folder / "result.json").read_text())
-    return checkpoints, history, (folder / "cases.csv").read_text(), result
+    tables = [(folder / name).read_text() for name in ("spectra.csv", "cases.csv")]
+    return checkpoints, history, tables, result
 
 
 def events(at, report):

@@ -1,16 +1,18 @@
-"""What happens beside training: history, progress, an early end, and the scoring of subjects."""
+"""What happens beside training: history, spectra, progress, an early end, and the scores."""
 
 from fdseg.callbacks.checkpoints import WholeCheckpoints
 from fdseg.callbacks.guard import RefuseDivergence, RequireFolder, StopOnSignal
 from fdseg.callbacks.history import History
 from fdseg.callbacks.progress import RunProgress
 from fdseg.callbacks.scores import TestScores
+from fdseg.callbacks.spectra import Spectra
 
 __all__ = [
     "History",
     "RefuseDivergence",
     "RequireFolder",
     "RunProgress",
+    "Spectra",
     "StopOnSignal",
     "TestScores",
     "WholeCheckpoints",
