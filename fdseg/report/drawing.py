@@ -11,8 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from fdseg.report.arms import Study
-
 # Okabe and Ito (2008), told apart by all kinds of colour vision; markers tell the same without.
 _STYLES = {
     "none": ("#4d4d4d", "o"),
@@ -42,7 +40,7 @@ _LOOK: Any = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure of one study.
+    """A figure.
 
     Attributes:
         name: of its files.
@@ -74,7 +72,7 @@ def look() -> AbstractContextManager[None]:
 
 
 def panels(
-    study: Study,
+    title: str,
     rows: int,
     columns: int,
     *,
@@ -82,10 +80,10 @@ def panels(
     height: float,
     sharey: Literal["none", "row"] = "none",
 ) -> tuple[Figure, list[list[Axes]]]:
-    """An empty figure of a study, its panels by row and column; to be filled within :func:`look`.
+    """An empty figure, its panels by row and column; to be filled within :func:`look`.
 
     Args:
-        study: whose title stands above; a phantom's says so.
+        title: above it; a phantom's says so.
         rows, columns: of panels.
         width, height: of one panel, in inches.
         sharey: which panels share their y axis, ``none`` or ``row``.
@@ -94,7 +92,7 @@ def panels(
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey)
-    figure.suptitle(study.title, x=0.01, ha="left", fontweight="bold")
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     return figure, axes.tolist()
 
 

@@ -29,7 +29,7 @@ def scores(found: Findings) -> Drawing | None:
     if not cells:
         return None
     sizes = sorted({cell.n for cell in cells})
-    figure, axes = panels(study, 1, 2, width=4.4, height=3.2)
+    figure, axes = panels(study.title, 1, 2, width=4.4, height=3.2)
     for axis, (metric, shown) in zip(axes[0], SHOWN.items(), strict=True):
         for place, fusion in enumerate(FUSIONS):
             own = [cell for cell in cells if cell.arm.fusion == fusion]
@@ -79,7 +79,7 @@ def differences(found: Findings) -> Drawing | None:
         return None
     sizes = sorted({n for n, *_ in contrasts})
     fusions = [f for f in FUSIONS if any(f == fusion for _, fusion, _ in contrasts)]
-    figure, axes = panels(study, 2, len(sizes), width=2.1, height=2.6, sharey="row")
+    figure, axes = panels(study.title, 2, len(sizes), width=2.1, height=2.6, sharey="row")
     jitter = np.random.default_rng(0)
     for row, (metric, shown) in zip(axes, SHOWN.items(), strict=True):
         arrow = "↑" if shown.more else "↓"
@@ -125,7 +125,7 @@ def theta(found: Findings) -> Drawing | None:
     curves = {n: lines for n, lines in curves.items() if max(map(len, lines.values())) > 1}
     if not curves:
         return None
-    figure, axes = panels(study, 1, len(curves), width=4.2, height=3.0, sharey="row")
+    figure, axes = panels(study.title, 1, len(curves), width=4.2, height=3.0, sharey="row")
     for axis, (n, lines) in zip(axes[0], curves.items(), strict=True):
         baseline = found.cell(n, study.reference_arm("none"))
         if baseline is not None:
@@ -160,7 +160,7 @@ def controls(found: Findings) -> Drawing | None:
     if not by_n:
         return None
     most = max(map(len, by_n.values()))
-    figure, axes = panels(study, len(by_n), 2, width=4.2, height=0.6 + 0.27 * most)
+    figure, axes = panels(study.title, len(by_n), 2, width=4.2, height=0.6 + 0.27 * most)
     fusions = [arm.fusion for arm in study.arms]
     gains = []
     for (left, right), (n, cells) in zip(axes, by_n.items(), strict=True):

@@ -28,7 +28,7 @@ def learning(found: Findings) -> Drawing | None:
     if not curves:
         return None
     sizes = sorted({n for n, *_ in curves})
-    figure, axes = panels(study, 2, len(sizes), width=2.6, height=2.1, sharey="row")
+    figure, axes = panels(study.title, 2, len(sizes), width=2.6, height=2.1, sharey="row")
     for row, (column, (label, factor)) in zip(axes, _SHOWN.items(), strict=True):
         row[0].set_ylabel(label)
         for axis, n in zip(row, sizes, strict=True):
