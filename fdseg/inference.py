@@ -104,7 +104,7 @@ class Predictor:
         minimum = max(network.minimum for network in kinds)
         step = padded_length(8, multiple)
         smallest = padded_length(_SMALLEST, step, minimum)
-        features = max(network.stem.out_channels for network in kinds)
+        features = max(network.features for network in kinds)
         # Of features: the high band's, the fused and the backbone's; the rest is to be safe.
         channels = 4 * (features + len(self.trained[0].structures))
         window = [padded_length(n, multiple, minimum) for n in self.size]

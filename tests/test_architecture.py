@@ -12,11 +12,21 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # From the ground up; a file may import from its own layer and those below.
 LAYERS = [
-    "errors __init__ metrics runs precision frequency statistics safety progress".split(),
-    "networks data memory".split(),
-    "module manifest trained inference windows".split(),
-    "callbacks report compose config sweep cost predictions".split(),
-    "train status predict evaluate prepare".split(),
+    [
+        "errors",
+        "__init__",
+        "metrics",
+        "runs",
+        "precision",
+        "frequency",
+        "statistics",
+        "safety",
+        "progress",
+    ],
+    ["networks", "data", "memory"],
+    ["module", "manifest", "trained", "inference", "windows"],
+    ["callbacks", "report", "compose", "config", "sweep", "cost", "predictions"],
+    ["train", "status", "predict", "evaluate", "prepare"],
 ]
 
 ROOMS = {room for rooms in LAYERS for room in rooms}

@@ -59,7 +59,7 @@ class SegmentationNetwork(nn.Module):
         if fusion not in ("none", "early", "late"):
             raise ValueError(f"fusion={fusion!r}: expected none, early or late")
         self.fusion = fusion
-        self.multiple_of, self.minimum = multiple_of, minimum
+        self.features, self.multiple_of, self.minimum = features, multiple_of, minimum
         self.split: Split | None = None if fusion == "none" else (split or BoxSplit())
         self.stem = stem(channels, features)
         self.stem_low = None if fusion == "none" else stem(channels, features)
