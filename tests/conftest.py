@@ -1,8 +1,12 @@
 """Tiny cohorts on disk in each layout, to be read or broken, and the real ones where they are."""
 
+import os
+
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # as the commands do, before torch starts threads
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest-xdist has a process for each core
+
 import csv
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +26,6 @@ from fdseg.data.msd import MSDCohort
 from fdseg.data.task import Task
 from fdseg.runs import write_text
 
-os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # as the commands do, before torch starts threads
 
 SHAPE = (10, 13, 8)
 # Anisotropic, and turned by 10° about z; its first axis points to the left.

@@ -3,10 +3,6 @@
 import csv
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import hydra
@@ -204,43 +200,8 @@ def test_a_learned_width_is_in_history_and_result_and_goes_on_after_a_stop(
     assert "learned_theta" not in json.loads((folder / "result.json").read_text())
 
 
-def killed_after_first_checkpoint(words):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fdseg.train", *words],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    where = Path(next(w for w in words if w.startswith("runs=")).removeprefix("runs="))
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        histories = list(where.rglob("history.csv"))
-        if list(where.rglob("last.ckpt")) and len(histories[0].read_text().splitlines()) >= 3:
-            break
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def test_a_killed_run_resumes_and_ends_as_if_it_had_never_stopped(cohort, tmp_path):
-    longer = ["trainer.max_epochs=8", "fusion=late", "callbacks.last.every_n_epochs=1"]
-    whole = run(cohort, tmp_path / "whole", *longer)
-    words = [*SMALL, *longer, f"data.cache={cohort}", f"runs={tmp_path / 'killed'}"]
-    killed_after_first_checkpoint(words)
-    assert not list((tmp_path / "killed").rglob("result.json"))
-    resumed = run(cohort, tmp_path / "killed", *longer)
-
-    def numbers(folder):
-        return [
-            {k: v for k, v in r.items() if k != "seconds"} for r in table(folder / "history.csv")
-        ]
-
-    assert numbers(resumed) == numbers(whole)
-    assert (resumed / "cases.csv").read_text() == (whole / "cases.csv").read_text()
-    weights = [torch.load(f / "checkpoints/last.ckpt", weights_only=True) for f in (resumed, whole)]
-    for name, value in weights[0]["state_dict"].items():
-        assert torch.equal(value, weights[1]["state_dict"][name]), name
-
-
 def test_the_first_words_and_last_words_of_a_run(cohort, tmp_path, capsys):
+    train._say.cache_clear()  # what the runs of a process have in common is said once
     run(cohort, tmp_path)
     printed = capsys.readouterr()
     assert printed.out.startswith("*" * 78 + "\n* PHANTOM COHORT")
