@@ -24,21 +24,21 @@ LAYERS = [
         "progress",
     ],
     ["networks", "data", "memory"],
-    ["module", "manifest", "trained", "inference", "windows"],
+    ["module", "manifest", "trained", "inference", "windows", "portable"],
     ["callbacks", "report", "compose", "config", "sweep", "cost", "predictions"],
-    ["train", "status", "predict", "evaluate", "prepare"],
+    ["train", "status", "predict", "evaluate", "prepare", "export"],
 ]
 
 ROOMS = {room for rooms in LAYERS for room in rooms}
 
-COMMANDS = ["train", "status", "predict", "evaluate", "prepare", "report/__main__"]
+COMMANDS = ["train", "status", "predict", "evaluate", "prepare", "export", "report/__main__"]
 
 WALLS = {
     "torchio": ["data"],
     "nibabel": ["data"],
     "lightning": ["module", "callbacks", "data/datamodule", "train"],
-    "hydra": ["compose", "config", "sweep", *COMMANDS],
-    "omegaconf": ["compose", "config", "sweep", "cost", *COMMANDS],
+    "hydra": ["compose", "config", "sweep", "train"],
+    "omegaconf": ["compose", "config", "sweep", "cost", "train", "predict", "export"],
     "wandb": [],
 }
 

@@ -232,7 +232,7 @@ def test_nothing_is_imported_to_refuse(change):
     assert ended.stdout.split("\n")[:2] == ["FdsegError", "[]"]
 
 
-@pytest.mark.parametrize("command", ["predict"])
+@pytest.mark.parametrize("command", ["predict", "export"])
 def test_a_command_refuses_a_forged_run_in_words(command, node, change, marker, tmp_path):
     run = change("network.backbone", node("torch.os.system"))
     (tmp_path / "volume.nii.gz").touch()
