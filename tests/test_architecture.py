@@ -37,8 +37,8 @@ WALLS = {
     "torchio": ["data"],
     "nibabel": ["data"],
     "lightning": ["module", "callbacks", "data/datamodule", "train"],
-    "hydra": ["compose", "config", "sweep", "train"],
-    "omegaconf": ["compose", "config", "sweep", "cost", "train", "predict", "export"],
+    "hydra": ["compose", "config", "sweep", *COMMANDS],
+    "omegaconf": ["compose", "config", "sweep", "cost", *COMMANDS],
     "wandb": [],
 }
 
