@@ -1,4 +1,4 @@
-"""The figures of a report: scores against n, paired differences, θ, and controls."""
+"""All figures of a report; here scores against n, paired differences, θ, and controls."""
 
 from collections.abc import Sequence
 
@@ -11,6 +11,8 @@ from fdseg.report.drawing import Drawing, look, panels, style
 from fdseg.report.findings import Findings
 from fdseg.report.learning import learning
 from fdseg.report.paper import FUSIONS, PAPER
+from fdseg.report.spectra import errors
+from fdseg.report.widths import widths
 
 _NOTHING = (float("nan"),) * 3
 
@@ -18,7 +20,9 @@ _NOTHING = (float("nan"),) * 3
 def figures(found: Findings) -> list[Drawing]:
     """All figures that a study has the runs for."""
     with look():
-        drawings = [draw(found) for draw in (scores, differences, theta, controls, learning)]
+        drawings = [
+            draw(found) for draw in (scores, differences, theta, controls, learning, errors, widths)
+        ]
     return [drawing for drawing in drawings if drawing is not None]
 
 

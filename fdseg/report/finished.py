@@ -19,6 +19,8 @@ from fdseg.runs import summarise
 
 #: The scores of a case that a report compares.
 METRICS = ("dice", "hd95_mm")
+#: The columns of a history that every run has.
+CURVES = ("train_loss", "validation_dice")
 
 # libyaml's loader is seven times as fast, but not everywhere; both are safe.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -236,12 +238,12 @@ def _check_summary(rows: Sequence[Mapping[str, Any]], result: Mapping[str, Any])
             )
 
 
-def read_history(run: Run) -> list[dict[str, float]]:
-    """Epoch, loss and validation Dice of ``history.csv``, where they are finite numbers.
+def read_history(run: Run, columns: Sequence[str] = CURVES) -> list[dict[str, float]]:
+    """Epoch and columns of ``history.csv``, where they are finite numbers.
 
     A broken file is an empty one: it costs the run its curve, not its scores.
     """
-    wanted = ("epoch", "train_loss", "validation_dice")
+    wanted = ("epoch", *columns)
     try:
         with (run.folder / "history.csv").open(newline="") as file:
             reader = csv.reader(file)
