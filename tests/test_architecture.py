@@ -26,12 +26,12 @@ LAYERS = [
     ["networks", "data", "memory"],
     ["module", "manifest", "trained", "inference", "windows", "portable"],
     ["callbacks", "report", "compose", "config", "sweep", "cost", "predictions"],
-    ["train", "status", "predict", "evaluate", "prepare", "export"],
+    ["train", "status", "predict", "evaluate", "prepare", "export", "spectra"],
 ]
 
 ROOMS = {room for rooms in LAYERS for room in rooms}
 
-COMMANDS = ["train", "status", "predict", "evaluate", "prepare", "export", "report/__main__"]
+COMMANDS = [*LAYERS[-1], "report/__main__"]
 
 WALLS = {
     "torchio": ["data"],
