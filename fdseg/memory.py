@@ -5,6 +5,7 @@ import resource
 import sys
 import weakref
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -32,9 +33,13 @@ def used_gb() -> float:
 
 def peak_gb() -> float:
     """The most this process has had."""
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, else in KiB
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
-    return max(most, used_gb())  # the kernel brings the peak up to date a little later
+    try:  # Linux; the other count goes on from that of the program which started this one
+        status = Path("/proc/self/status").read_text()
+        peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    except (OSError, IndexError):
+        unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return max(peak / 1e9, used_gb())
 
 
 def forward_gb(network: nn.Module, size: Sequence[int], channels: int = 1) -> float:
