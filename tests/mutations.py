@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import os
 import shutil
 import struct
 from dataclasses import dataclass
@@ -197,6 +198,8 @@ class Replace:
             path.mkdir()
         elif self.kind == "loop":
             path.symlink_to(path)
+        elif self.kind == "pipe":
+            os.mkfifo(path)
         elif self.kind == "other format":
             nib.save(nib.MGHImage(np.ones((3, 3, 3), np.float32), np.eye(4)), path.parent / "x.mgz")
             shutil.move(path.parent / "x.mgz", path)
@@ -240,6 +243,8 @@ MUTATIONS = SPOILS | st.one_of(
     st.builds(Swap),
     st.builds(
         Replace,
-        st.sampled_from(["nothing", "empty", "page", "folder", "loop", "other format", "nifti 2"]),
+        st.sampled_from(
+            ["nothing", "empty", "page", "folder", "loop", "pipe", "other format", "nifti 2"]
+        ),
     ),
 )

@@ -83,6 +83,8 @@ def _is_compressed(path: Path) -> bool:
 
 def _require_format(path: Path) -> None:
     """By its name, and by its first bytes: only what is NIfTI reaches a library."""
+    if path.exists() and not path.is_file():
+        raise ImageFileError("it is no file")  # of a pipe, a reader would wait for ever
     with path.open("rb") as file:
         start = file.read(len(_GZIP))
     if not path.name.endswith((".nii", ".nii.gz")):

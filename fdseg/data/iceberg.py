@@ -81,6 +81,8 @@ class BIDSCohort:
             raise FdsegError(
                 f"{table}: missing. BIDS needs it: one line per participant, tab-separated."
             ) from None
+        except OSError as error:
+            raise FdsegError(f"{table}: cannot be read ({error.strerror}).") from None
         except (UnicodeDecodeError, csv.Error) as error:
             raise FdsegError(f"{table}: not a tab-separated UTF-8 table ({error}).") from None
         if "participant_id" not in columns:

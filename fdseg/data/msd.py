@@ -40,7 +40,9 @@ class MSDCohort:
                 f"{listing}: missing. The MSD layout needs it beside imagesTr and labelsTr; unpack "
                 "the archive again."
             ) from None
-        except (ValueError, KeyError, TypeError) as error:
+        except OSError as error:
+            raise FdsegError(f"{listing}: cannot be read ({error.strerror}).") from None
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise FdsegError(
                 f"{listing}: not a listing of the MSD ({type(error).__name__}: {error}). Its "
                 '"training" is a list of {"image": …, "label": …}.'

@@ -85,5 +85,5 @@ def _channel_names(listing: Path) -> dict[str, str]:
     try:
         content = json.loads(listing.read_text(encoding="utf-8-sig"))
         return dict(content.get("channel_names") or content.get("modality") or {})
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}  # only for a message

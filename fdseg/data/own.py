@@ -104,7 +104,7 @@ def structures_of(folder: Path) -> dict[str, int]:
         structures = dict(_structure(key, value) for key, value in labels.items())
     except OSError:
         raise FdsegError(f"data.structures: not given, and {listing} is missing. {give}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, AttributeError) as error:
         raise FdsegError(
             f"data.structures: not given, and {listing} does not have one value for each "
             f"({type(error).__name__}: {error}). {give}"

@@ -54,7 +54,7 @@ def read_split(path: Path, cases: Sequence[Case], by: str = "participant") -> Sp
             f"data.split.file={path}: {error.strerror}. Give a JSON file with the lists training, "
             "validation and test, or null for the task's own split."
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FdsegError(
             f"{path}: not a split ({type(error).__name__}: {error}). It is JSON with the lists "
             "training, validation and test of subject names."

@@ -1,5 +1,6 @@
 """A segmentation task: its cohort, structures, grid, and the split of its cases."""
 
+import errno
 import hashlib
 import json
 import os
@@ -230,6 +231,8 @@ class _Facts:
 
 def _sha256(path: Path) -> str:
     try:
+        if not path.is_file():  # of a pipe, a reader would wait for ever
+            raise OSError(errno.EINVAL, "it is no file")
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import os
 import struct
 import tracemalloc
 import zlib
@@ -205,3 +206,10 @@ def test_a_volume_of_the_other_byte_order_is_read(tmp_path):
     nib.save(nib.Nifti1Image(VOXELS, np.eye(4), header), tmp_path / "x.nii.gz")
     assert open_volume(tmp_path / "x.nii.gz").header.endianness == ">"
     np.testing.assert_array_equal(read_volume(tmp_path / "x.nii.gz").data, VOXELS)
+
+
+@pytest.mark.parametrize("read", [open_volume, read_volume, read_label])
+def test_nobody_waits_for_a_pipe(tmp_path, read):
+    os.mkfifo(tmp_path / "x.nii.gz")
+    with pytest.raises(FdsegError, match=r"x.nii.gz: not a readable NIfTI file \(it is no file\)"):
+        read(tmp_path / "x.nii.gz")

@@ -104,6 +104,7 @@ def test_a_missing_listing_is_named(msd):
         '{"training": [{"image": "imagesTr/toy_001.nii.gz"}]}',
         '{"training": [{"image": 1, "label": 2}]}',
         "\xff\xfe",
+        '{"training": ' + "[" * 100_000,
     ],
 )
 def test_a_malformed_listing_is_named_with_what_belongs_there(msd, text):
@@ -118,6 +119,13 @@ def test_an_entry_that_leaves_the_folder_is_refused(msd, entry, kind):
     fine = {"image": "imagesTr/toy_001.nii.gz", "label": "labelsTr/toy_001.nii.gz"}
     list_entries(msd, [fine | {kind: entry}])
     with pytest.raises(FdsegError, match=f"the entry {re.escape(entry)} leaves the folder. Remove"):
+        find(msd)
+
+
+def test_a_listing_that_is_a_folder_is_named(msd):
+    (msd.folder / "dataset.json").unlink()
+    (msd.folder / "dataset.json").mkdir()
+    with pytest.raises(FdsegError, match=r"dataset.json: cannot be read \(Is a directory\)"):
         find(msd)
 
 

@@ -94,7 +94,8 @@ def test_structures_are_those_that_the_listing_names(tmp_path, labels):
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{}", '{"labels": 3}', '{"labels": {"whole": [1, 2], "core": 2}}',
-     '{"labels": {"a": "b"}}', '{"labels": {"1": 2}}', '{"labels": {"a": null}}'],
+     '{"labels": {"a": "b"}}', '{"labels": {"1": 2}}', '{"labels": {"a": null}}',
+     '{"labels": ' + "[" * 100_000],
 )  # fmt: skip
 def test_structures_without_one_value_each_have_to_be_given(tmp_path, text):
     (tmp_path / "dataset.json").write_text(text)
