@@ -122,3 +122,15 @@ class Predictor:
             f"memory_gb={self.memory_gb:.1f}: {room:.1f} GB of it are left, and the network needs "
             f"about {needed:.1f} GB at the least."
         )
+
+
+def find_device(name: str) -> torch.device:
+    """The device that ``device=…`` names: auto (cuda where there is one), cpu or cuda.
+
+    Raises:
+        FdsegError: there is no such device here.
+    """
+    cuda = torch.cuda.is_available()
+    if name == "cuda" and not cuda:
+        raise FdsegError("device=cuda: PyTorch finds no GPU here. Use device=cpu.")
+    return torch.device("cuda" if cuda and name != "cpu" else "cpu")

@@ -61,9 +61,7 @@ def check(config: DictConfig) -> None:
 
 
 def _predictions(config: DictConfig) -> "Predictions":
-    import torch
-
-    from fdseg.inference import Predictor
+    from fdseg.inference import Predictor, find_device
     from fdseg.memory import available_gb
     from fdseg.predictions import Predictions
     from fdseg.trained import read_runs
@@ -77,12 +75,9 @@ def _predictions(config: DictConfig) -> "Predictions":
     if config.flips and not all(one.saw_flips for one in trained):
         # Real hippocampi, trained without: Dice 0.77 with whole volumes, 0.04 over all flips.
         print("warning: flips=true, but training mirrored nothing: expect much worse labels.")
-    cuda = torch.cuda.is_available()
-    if config.device == "cuda" and not cuda:
-        raise FdsegError("device=cuda: PyTorch finds no GPU here. Use device=cpu.")
     predictor = Predictor(
         trained,
-        device=torch.device("cuda" if cuda and config.device != "cpu" else "cpu"),
+        device=find_device(config.device),
         flips=config.flips,
         memory_gb=config.memory_gb or 0.9 * available_gb(),  # a tenth is left to others
     )

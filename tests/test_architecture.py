@@ -25,8 +25,8 @@ LAYERS = [
     ],
     ["networks", "data", "memory"],
     ["module", "manifest", "trained", "inference", "windows", "portable"],
-    ["callbacks", "report", "compose", "config", "sweep", "cost", "predictions"],
-    ["train", "status", "predict", "evaluate", "prepare", "export", "spectra"],
+    ["callbacks", "report", "compose", "config", "sweep", "cost", "predictions", "responses"],
+    ["train", "status", "predict", "evaluate", "prepare", "export", "spectra", "diagnose"],
 ]
 
 ROOMS = {room for rooms in LAYERS for room in rooms}
