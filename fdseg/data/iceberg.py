@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from fdseg.data.cases import Case, Cohort, require_folder, require_unique
-from fdseg.data.problems import Problem, raise_all
+from fdseg.data.problems import raise_all, unless_one
 from fdseg.errors import FdsegError
 
 
@@ -60,12 +60,13 @@ class BIDSCohort:
             if name in exclude:
                 left_out[name] = "data.exclude"
                 continue
-            images, labels = (_matches(folder, p, name) for p in (self.image, self.label))
+            patterns = [p.format(participant=name) for p in (self.image, self.label)]
+            images, labels = (sorted(folder.glob(pattern)) for pattern in patterns)
             if len(images) == 1 and not labels and self.unlabelled == "leave_out":
                 left_out[name] = "no label file"
             elif len(images) != 1 or len(labels) != 1:
-                problems += _problems(name, (self.image, images, "image"))
-                problems += _problems(name, (self.label, labels, "label"))
+                problems += unless_one(name, "image", patterns[0], images)
+                problems += unless_one(name, "label", patterns[1], labels)
             else:
                 group = row[self.group] if self.group else None
                 cases.append(Case(name, images[0], labels[0], name, group))
@@ -102,21 +103,3 @@ class BIDSCohort:
                     "cannot be part of a file's name. Correct it."
                 )
         return rows
-
-
-def _matches(folder: Path, pattern: str, participant: str) -> list[Path]:
-    return sorted(folder.glob(pattern.format(participant=participant)))
-
-
-def _problems(name: str, found: tuple[str, list[Path], str]) -> list[Problem]:
-    pattern, paths, kind = found
-    if len(paths) == 1:
-        return []
-    what = f"missing {kind}" if not paths else f"{len(paths)} files fit as {kind}"
-    return [
-        Problem(
-            name,
-            f"{what} ({pattern.format(participant=name)}).",
-            f"Correct data.cohort.{kind} or leave the subject out with data.exclude=[{name}].",
-        )
-    ]

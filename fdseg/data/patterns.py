@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from fdseg.data.cases import Case, Cohort, require_folder
 from fdseg.data.participants import ParticipantRule
-from fdseg.data.problems import Problem, raise_all
+from fdseg.data.problems import raise_all, unless_one
 from fdseg.errors import FdsegError
 
 _FIELD = "{case}"
@@ -82,8 +82,10 @@ class PatternCohort:
             elif len(found) == len(labels[name]) == 1:
                 cases.append(Case(name, found[0], labels[name][0], self.participant(name)))
             else:
-                problems += _problems(name, "image", self.image, found)
-                problems += _problems(name, "label", self.label, labels[name])
+                problems += unless_one(name, "image", self.image.replace(_FIELD, name), found)
+                problems += unless_one(
+                    name, "label", self.label.replace(_FIELD, name), labels[name]
+                )
         raise_all(problems, f"{folder}: {len(problems)} files are missing or ambiguous")
         return Cohort(folder, tuple(cases), left_out)
 
@@ -98,16 +100,3 @@ def _expression(pattern: str) -> str:
     """A regular expression with the group ``case``, of the same paths as a pattern."""
     first, *rest = ("[^/]*".join(map(re.escape, part.split("*"))) for part in pattern.split(_FIELD))
     return first + "(?P<case>[^/]+?)" + "(?P=case)".join(rest)
-
-
-def _problems(name: str, kind: str, pattern: str, paths: list[Path]) -> list[Problem]:
-    if len(paths) == 1:
-        return []
-    what = f"missing {kind}" if not paths else f"{len(paths)} files fit as {kind}"
-    return [
-        Problem(
-            name,
-            f"{what} ({pattern.replace(_FIELD, name)}).",
-            f"Correct data.cohort.{kind} or leave the subject out with data.exclude=[{name}].",
-        )
-    ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from fdseg.errors import FdsegError
 
@@ -41,6 +42,22 @@ def raise_all(problems: Sequence[Problem], heading: str) -> None:
     """Raise one error that has all problems; nothing where there is none."""
     if problems:
         raise UnusableCases(heading, problems)
+
+
+def unless_one(name: str, kind: str, pattern: str, paths: Sequence[Path]) -> list[Problem]:
+    """The problem of a case whose pattern fits no file or several; none where it fits one.
+
+    Args:
+        name: of the case.
+        kind: image or label.
+        pattern: as it stands for this case.
+        paths: the files that it fits.
+    """
+    if len(paths) == 1:
+        return []
+    what = f"missing {kind}" if not paths else f"{len(paths)} files fit as {kind}"
+    remedy = f"Correct data.cohort.{kind} or leave the subject out with data.exclude=[{name}]."
+    return [Problem(name, f"{what} ({pattern}).", remedy)]
 
 
 def listed(names: Sequence[str]) -> str:
