@@ -26,7 +26,7 @@ def pictures(tmp_path_factory):
         low = gaussian_filter(image, 5)
         label, prediction = (gaussian_filter(rng.normal(size=image.shape), 4) > 0.03 for _ in "ab")
         overlay(
-            folder / f"{rank}.png", image=image, low=low, high=image - low,
+            folder / f"{rank}.png", image=image, bands={"low": low, "high": image - low},
             label=label.astype(np.uint8), prediction=prediction.astype(np.uint8),
             spacing_mm=(1, 1, 1), structures=["anterior"], title="hippocampus_001",
         )  # fmt: skip
