@@ -45,8 +45,9 @@ def _courses(run: Run) -> Mapping[str, tuple[list[float], list[float], float]]:
     result = read_result(run.folder) or {}
     courses = {}
     for width in ("theta", "theta_x", "theta_y", "theta_z"):
-        rows = [row for row in read_history(run, [width]) if width in row]
         end = result.get(f"learned_{width}")
-        if rows and isinstance(end, float):
+        if not isinstance(end, float):
+            continue
+        if rows := [row for row in read_history(run, [width]) if width in row]:
             courses[width] = [r["epoch"] for r in rows], [r[width] for r in rows], end
     return courses
