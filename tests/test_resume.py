@@ -5,6 +5,7 @@ import json
 import math
 import multiprocessing
 import os
+import pickle
 import random
 import signal
 import time
@@ -182,6 +183,41 @@ def test_a_signal_checkpoints_at_once_in_the_middle_of_an_epoch_and_nothing_is_l
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     run(cohort, tmp_path)
     assert numbers(folder) == whole[0]
+
+
+def shorten(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def call_something(path):
+    path.write_bytes(pickle.dumps({"state_dict": Path("x")}))
+
+
+def age(path):
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "fdseg_version": "0.0.9"}, path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (shorten, "cannot be read as a checkpoint"),
+        (call_something, "cannot be read as a checkpoint"),
+        (age, r"written by fdseg 0\.0\.9, and this is 0\.1"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_named_with_what_to_do(
+    spoil, words, cohort, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        Raise(patch, signal.SIGTERM, 2)
+        with pytest.raises(Stopped):
+            run(cohort, tmp_path)
+    last = next(tmp_path.rglob("last.ckpt"))
+    spoil(last)
+    with pytest.raises(FdsegError, match=f"{last}: .*{words}.* Remove {last.parents[1]} to"):
+        run(cohort, tmp_path)
+    assert last.is_file()
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,16 @@
-"""Checkpoints that are on the disk whole or not at all."""
+"""Checkpoints that are on the disk whole or not at all, and read by the code that wrote them."""
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from fdseg.errors import FdsegError
 from fdseg.runs import whole
+
+_WRITER = "fdseg_version"
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -19,6 +23,29 @@ class WholeCheckpoints(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        """Save a checkpoint of tensors and plain values."""
+        """Save a checkpoint of tensors and plain values, and the version that writes it."""
         with whole(Path(path)) as file:
-            torch.save(checkpoint, file)
+            torch.save({**checkpoint, _WRITER: version("fdseg")}, file)
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Load a checkpoint to go on with, or to test.
+
+        Raises:
+            FdsegError: the file is no checkpoint, or one of another version: a run that changed
+                its code on the way could not be repeated.
+        """
+        anew = f"Remove {Path(path).parents[1]} to train the run anew"
+        try:
+            checkpoint = super().load_checkpoint(path, *args, **kwargs)
+            writer = checkpoint.get(_WRITER, "an older version")
+        except Exception as error:  # what a damaged file makes unpickling raise has no end
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise FdsegError(
+                f"{path}: cannot be read as a checkpoint ({reason}). {anew}."
+            ) from None
+        if writer != version("fdseg"):
+            raise FdsegError(
+                f"{path}: was written by fdseg {writer}, and this is {version('fdseg')}. Go on "
+                f"with that one. {anew}."
+            )
+        return checkpoint
