@@ -11,7 +11,7 @@ from fdseg import config as configuration
 from fdseg import spectra as command
 from fdseg.data.cache import PreparedCase, Preparer
 from fdseg.errors import FdsegError
-from fdseg.report.energies import Gain, gains, mean_shares, measure, spectra
+from fdseg.report.energies import mean_shares, measure, spectra
 
 TOY = [
     "data=hippocampus", "data.cohort.folder=Task99_Toy", "data.size=[12,14,8]", "theta=0.4",
@@ -131,24 +131,6 @@ def test_the_figure_has_three_spectra_with_their_shares_and_the_line_of_theta(ms
         assert f"{kind} {100 * shares[kind]:.1f} %" in drawing.alt
     assert axis.lines[-1].get_xdata() == [0.3, 0.3]
     assert drawing.figure.get_suptitle() == "PHANTOM toy"
-
-
-def test_gains_stand_against_the_share_above_theta_with_their_intervals(tmp_path):
-    points = [
-        Gain("heart", "early", 0.4, 2.0, 1.0, 3.5), Gain("heart", "late", 0.4, -1.0, -2.0, 0.5),
-        Gain("spleen", "early", 0.6, 5.0, 4.0, 6.0),
-    ]  # fmt: skip
-    drawing = gains("gains", "All tasks", points)
-    (axis,) = drawing.figure.axes
-    early, late = axis.containers
-    assert early[0].get_xydata().tolist() == [[40, 2], [60, 5]]
-    assert late[0].get_xydata().tolist() == [[40, -1]]
-    ends = [segment[:, 1].tolist() for segment in early[2][0].get_segments()]
-    assert ends == [[1.0, 3.5], [4.0, 6.0]]
-    assert {text.get_text() for text in axis.texts} == {"heart", "spleen"}
-    assert "spleen, early: 60.0 %, +5.0" in drawing.alt
-    drawing.write(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"gains.svg", "gains.png"}
 
 
 @pytest.mark.data

@@ -18,8 +18,9 @@ from fdseg.runs import write_csv, write_text
 
 if TYPE_CHECKING:
     from fdseg.report.contrasts import Rules
+    from fdseg.report.drawing import Drawing
     from fdseg.report.findings import Findings
-    from fdseg.report.page import Chapter
+    from fdseg.report.page import Chapter, PageFigure
 
 
 def run(config: DictConfig) -> None:
@@ -28,6 +29,7 @@ def run(config: DictConfig) -> None:
     Raises:
         FdsegError: there is nothing to report, or an option cannot be.
     """
+    from fdseg.report.across import across
     from fdseg.report.arms import studies
     from fdseg.report.collect import collect
     from fdseg.report.findings import findings
@@ -48,11 +50,12 @@ def run(config: DictConfig) -> None:
     _remove_older(output)
     budget = 1e6 * config.pictures_mb / len(found)
     chapters = [_chapter(f, output / "figures", budget) for f in _bar("Drawing", "study")(found)]
+    together = _draw(across(found), output / "figures")
     sources = [runs_table([f.study for f in found]), versions_table(collection.runs)]
     for table in (*(table for chapter in chapters for table in chapter.tables), absent, *sources):
         table.write(output / "tables")
     _write_scores(output / "scores.csv", found)
-    write_text(output / "report.html", page(chapters, absent, sources, _made()))
+    write_text(output / "report.html", page(chapters, together, absent, sources, _made()))
     print("\n".join(markdown(chapter.tables[0]) for chapter in chapters) + listed)
     print(f"\n{len(collection.runs)} runs, {time.perf_counter() - start:.1f} s")
     print(output / "report.html")
@@ -97,6 +100,18 @@ def _chapter(found: "Findings", folder: Path, budget: float) -> "Chapter":
     tables = [make(found) for make in (results, comparisons, arms)]
     pictures, more = overlays(found.study, budget)
     return Chapter(found.study, tables, drawn, pictures, more)
+
+
+def _draw(drawings: Sequence["Drawing"], folder: Path) -> list["PageFigure"]:
+    """Write figures to a folder, and give them to the page."""
+    from fdseg.report.page import PageFigure
+
+    drawn = []
+    for drawing in drawings:
+        drawing.write(folder)
+        svg = (folder / f"{drawing.name}.svg").read_bytes()
+        drawn.append(PageFigure(drawing.title, drawing.alt, svg))
+    return drawn
 
 
 def _write_scores(path: Path, found: Sequence["Findings"]) -> None:

@@ -10,7 +10,7 @@ from scipy import ndimage
 from fdseg.data.cache import PreparedCase
 from fdseg.frequency.spectrum import edges, radial_power, share_above
 from fdseg.progress import progress
-from fdseg.report.drawing import Drawing, look, panels, style
+from fdseg.report.drawing import Drawing, look, panels
 
 #: What is measured, in the order of the tables, and how it is drawn.
 KINDS = {"image": "#4d4d4d", "label": "#0072b2", "boundary": "#d55e00"}
@@ -113,59 +113,3 @@ def spectra(name: str, title: str, measured: Sequence[CaseEnergies], theta: floa
 def mean_shares(measured: Sequence[CaseEnergies]) -> dict[str, float]:
     """Of each kind the mean share above θ, over cases in which there is anything."""
     return {kind: float(np.nanmean([one.above[kind] for one in measured])) for kind in KINDS}
-
-
-@dataclass(frozen=True)
-class Gain:
-    """What a fusion gains on a task, beside the share of its labels' energy above θ.
-
-    Attributes:
-        task: its name; a phantom's says so.
-        fusion: early, late or another.
-        share: of the energy of the labels, 0 to 1.
-        mean, low, high: of the difference in Dice to none, with its interval, in points.
-    """
-
-    task: str
-    fusion: str
-    share: float
-    mean: float
-    low: float
-    high: float
-
-
-def gains(name: str, title: str, found: Sequence[Gain]) -> Drawing:
-    """Gain in Dice against the share of the labels' energy above θ, a point for task and fusion.
-
-    Args:
-        name: of the files.
-        title: above the figure.
-        found: the points.
-    """
-    fusions = list(dict.fromkeys(gain.fusion for gain in found))
-    with look():
-        figure, ((axis,),) = panels(title, 1, 1, width=4.6, height=3.2)
-        axis.axhline(0, color="black", lw=0.8)
-        for fusion in fusions:
-            own = [gain for gain in found if gain.fusion == fusion]
-            bars = np.array([[g.mean - g.low for g in own], [g.high - g.mean for g in own]]).clip(0)
-            axis.errorbar(
-                [100 * gain.share for gain in own], [gain.mean for gain in own], bars,
-                ls="none", label=fusion, **style(fusion, fusions),
-            )  # fmt: skip
-        for task in dict.fromkeys(gain.task for gain in found):
-            share = next(gain.share for gain in found if gain.task == task)
-            top = max(gain.high for gain in found if gain.task == task)
-            axis.annotate(task, (100 * share, top), (0, 3), textcoords="offset points", ha="center")
-        axis.margins(x=0.15, y=0.15)
-        axis.set_xlabel("energy of the labels above θ [%]")
-        axis.set_ylabel("Dice − none [points]")
-        axis.legend()
-    named = "; ".join(f"{g.task}, {g.fusion}: {100 * g.share:.1f} %, {g.mean:+.1f}" for g in found)
-    return Drawing(
-        name,
-        "Gain over none against the share of the labels' energy that lies above θ, with its 95 % "
-        "interval.",
-        f"{title}: energy above θ, and gain in Dice points: {named}.",
-        figure,
-    )

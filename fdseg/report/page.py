@@ -36,7 +36,13 @@ class Chapter:
     more: int
 
 
-def page(chapters: Sequence[Chapter], left_out: Table, sources: Sequence[Table], made: str) -> str:
+def page(
+    chapters: Sequence[Chapter],
+    across: Sequence[PageFigure],
+    left_out: Table,
+    sources: Sequence[Table],
+    made: str,
+) -> str:
     """The page's HTML.
 
     Everything that came from a file is escaped by the template engine, and the page's own policy
@@ -44,6 +50,7 @@ def page(chapters: Sequence[Chapter], left_out: Table, sources: Sequence[Table],
 
     Args:
         chapters: one per study.
+        across: figures of several studies; those of phantoms say so.
         left_out: folders that are not in it.
         sources: of the numbers: runs, versions.
         made: the command that made the report, and with which version.
@@ -59,6 +66,7 @@ def page(chapters: Sequence[Chapter], left_out: Table, sources: Sequence[Table],
     style, script = ((_HERE / name).read_text() for name in ("page.css", "page.js"))
     return environment.get_template("page.html").render(
         chapters=chapters,
+        across=across,
         left_out=left_out,
         sources=sources,
         made=made,

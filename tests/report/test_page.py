@@ -71,7 +71,7 @@ def evil_table():
 def make(study, table=None, pictures=()):
     table = table or evil_table()
     figure = PageFigure(EVIL, EVIL, b"<svg xmlns='http://www.w3.org/2000/svg'/>")
-    return page([Chapter(study, [table], [figure], pictures, 3)], table, [table], EVIL)
+    return page([Chapter(study, [table], [figure], pictures, 3)], [figure], table, [table], EVIL)
 
 
 def test_what_came_from_files_is_text_and_nothing_else(study):
@@ -80,7 +80,7 @@ def test_what_came_from_files_is_text_and_nothing_else(study):
     assert all("onerror" not in attributes for _, attributes in elements.found)
     assert elements.text.count("<script>alert(1)") >= 6
     assert "{{ 7*7 }}" in elements.text
-    assert [image["src"][:5] for image in elements.all("img")] == ["data:"]
+    assert [image["src"][:5] for image in elements.all("img")] == ["data:", "data:"]
 
 
 def test_it_fetches_nothing(study):
