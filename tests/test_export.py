@@ -1,5 +1,6 @@
 """Exported networks, used by code that knows nothing of fdseg but what the JSON file says."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -115,15 +116,17 @@ def predictions(root):
 
 
 def agrees(root, guide, network):
-    same = voxels = 0
-    seen = set()
+    """Compare a network elsewhere with the run's own predictions; return the labels that occur."""
+    worst, same, voxels, seen = 0.0, 0, 0, set()
     for path, labels, probabilities in predictions(root):
         found, theirs = segment(path, guide, network)
-        np.testing.assert_allclose(theirs, probabilities, rtol=0, atol=1e-3)
+        worst = max(worst, np.abs(theirs - probabilities).max())
         same, voxels = same + (found == labels).sum(), voxels + labels.size
         seen |= set(np.unique(labels))
-    assert seen == {0, 1, 7}
+    print(f"\nprobabilities to {worst:.1e}, {100 * same / voxels:.4f} % of the labels")
+    assert worst <= 1e-3
     assert same / voxels > 0.9999
+    return seen
 
 
 def read_guide(root, form):
@@ -133,8 +136,9 @@ def read_guide(root, form):
 def test_onnxruntime_and_the_json_file_give_the_runs_own_prediction(exported):
     guide = read_guide(exported, "onnx")
     session = onnxruntime.InferenceSession(exported / "export" / guide["network"]["file"])
-    names = [guide["network"]["output"]["name"]], guide["network"]["input"]["name"]
-    agrees(exported, guide, lambda grid: session.run(names[0], {names[1]: grid})[0])
+    run = functools.partial(session.run, [guide["network"]["output"]["name"]])
+    name = guide["network"]["input"]["name"]
+    assert agrees(exported, guide, lambda grid: run({name: grid})[0]) == {0, 1, 7}
 
 
 ALONE = """
@@ -161,7 +165,7 @@ def test_torch_alone_and_the_json_file_give_the_runs_own_prediction(exported, tm
     )  # fmt: skip
     with np.load(tmp_path / "out.npz") as file:
         answers = iter([file[f"arr_{n}"] for n in range(len(grids))])
-    agrees(exported, guide, lambda grid: next(answers))
+    assert agrees(exported, guide, lambda grid: next(answers)) == {0, 1, 7}
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -203,10 +207,8 @@ def test_real_volumes_agree_too(real_data, make_run, tmp_path):
             "probabilities=true")  # fmt: skip
     guide = json.loads((tmp_path / "mine.onnx.json").read_text())
     session = onnxruntime.InferenceSession(tmp_path / guide["network"]["file"])
-    for path, labels, probabilities in predictions(tmp_path):
-        found, theirs = segment(path, guide, lambda x: session.run(None, {"image": x})[0])
-        np.testing.assert_allclose(theirs, probabilities, rtol=0, atol=1e-3)
-        assert (found == labels).mean() > 0.9999
+    seen = agrees(tmp_path, guide, lambda x: session.run(None, {"image": x})[0])
+    assert len(seen) > 1
 
 
 # What cannot be exported
