@@ -220,6 +220,24 @@ def test_a_checkpoint_of_something_else_is_named_with_what_to_do(
     assert last.is_file()
 
 
+def test_a_signal_after_the_last_epoch_is_not_lost(whole, cohort, tmp_path, monkeypatch):
+    from fdseg.callbacks import StopOnSignal
+
+    original = StopOnSignal.on_train_epoch_end
+
+    def after(self, trainer, module):
+        original(self, trainer, module)
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            signal.raise_signal(signal.SIGUSR2)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StopOnSignal, "on_train_epoch_end", after)
+        with pytest.raises(Stopped, match="stopped by SIGUSR2 after the last epoch"):
+            run(cohort, tmp_path)
+    run(cohort, tmp_path)
+    assert numbers(next(tmp_path.rglob("result.json")).parent) == whole[0]
+
+
 @pytest.mark.parametrize(
     ("factor", "words"), [(math.nan, "is nan in epoch 3"), (1e3, r"is \d+.* in epoch 3.*began at")]
 )

@@ -46,8 +46,9 @@ class StopOnSignal(L.Callback):
         self._stop_if_asked(trainer, f"after epoch {trainer.current_epoch + 1}")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Give the signals back."""
+        """Give the signals back, after a last look."""
         self._give_back()
+        self._stop_if_asked(trainer, "after the last epoch")
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
