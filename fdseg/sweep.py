@@ -210,19 +210,20 @@ class Summary(Callback):
     """
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print the states and the failures; end with status 1 if there is one."""
+        """Print the states, and which runs are not done; end with status 1 if there is one."""
         try:
             points = grid(list(config.hydra.overrides.task))
         except FdsegError:  # a search has no grid, and its sweeper tells how it went
             return
-        failed = [p for p in points if p.state.name == "failed"]
         print("\n" + counts(points), flush=True)
-        for point in failed:
-            print(f"  failed: {label(point)}: {point.state.reason}", file=sys.stderr)
-        if failed:
+        left = [point for point in points if point.state.name != "done"]
+        for point in left:
+            words = f"  {point.state.name}: {label(point)}: {point.state.reason}"
+            print(words.removesuffix(": "), file=sys.stderr)
+        if left:
             print(
-                "Every failure's traceback is in its run's failure.json. The same command tries "
-                "these again and leaves the finished ones alone.",
+                "A failure's traceback is in its run's failure.json. The same command goes on with "
+                "these runs and leaves the finished ones alone.",
                 file=sys.stderr,
             )
             raise SystemExit(1)

@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 
 import pytest
+from omegaconf import OmegaConf
 
 from fdseg import config as configuration
 from fdseg import cost, runs, status, sweep
@@ -181,6 +182,29 @@ def test_a_failing_run_does_not_stop_the_others_and_the_sweep_ends_with_a_list(p
     assert again.returncode == 0
     assert "2 runs: 2 done" in again.stdout
     assert "Training" not in again.stderr
+
+
+def test_a_sweep_ends_with_a_list_of_all_runs_that_are_not_done(place, capsys):
+    words = [*place, "fusion=none,early", "seed=0,1"]
+    points = sweep.grid(words)
+    finish(points[0])
+    begin(points[1], 30)
+    begin(points[2], 30)
+    runs.write_json(points[2].run.folder / "failure.json", {"reason": "out of memory"})
+    config = OmegaConf.create({"hydra": {"overrides": {"task": words}}})
+    capsys.readouterr()  # the phantom is written
+    with pytest.raises(SystemExit) as ended:
+        sweep.Summary().on_multirun_end(config)
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.splitlines()[:3] == [
+        "  stopped: fusion=none seed=1",
+        "  failed: fusion=early seed=0: out of memory",
+        "  missing: fusion=early seed=1",
+    ]
+    for point in points[1:]:
+        finish(point)
+    sweep.Summary().on_multirun_end(config)
+    assert "4 runs: 4 done" in capsys.readouterr().out
 
 
 def test_the_cost_of_sweeps_follows_from_measured_steps(capsys, monkeypatch):
