@@ -124,13 +124,19 @@ def _work(found: Run, start: float) -> dict[str, Any]:
 
 
 def _trainer(config: DictConfig, scores: "TestScores", **options: Any) -> "L.Trainer":
+    from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+
     from fdseg.callbacks import WholeCheckpoints
 
+    plugins: list[Any] = [WholeCheckpoints()]
+    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+        # Lightning would answer SIGUSR1 with a checkpoint of its own, and resume from that alone.
+        plugins.append(SLURMEnvironment(auto_requeue=False))
     return instantiate(
         config.trainer,
         callbacks=[*instantiate(config.callbacks).values(), scores],
         logger=[*instantiate(config.logger).values()] or False,
-        plugins=[WholeCheckpoints()],
+        plugins=plugins,
         default_root_dir=config.folder,
         **options,
     )

@@ -1,4 +1,4 @@
-"""Launchers for multiruns. Hydra looks for its plugins in this folder and nowhere else."""
+"""Several runs of a multirun at a time. Hydra looks for its plugins in this folder alone."""
 
 import os
 import re
@@ -7,36 +7,86 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
-
-try:
-    from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher as Submitit
-except ImportError:  # the extra `slurm` is not installed
-    Submitit = None  # type: ignore[assignment,misc]
 
 # fdseg is imported where it is needed: Hydra loads this file for commands of any package.
 
 
 @dataclass
 class Job:
-    """One run of a multirun: its overrides, its folder, where its words go, and its place."""
+    """One run of a multirun.
 
-    number: int
+    Attributes:
+        overrides: the words of its command.
+        config: composed from them.
+        run: what they describe, a ``fdseg.sweep.Run``; ``None`` where it is unusable.
+        log: where it writes what it has to say.
+    """
+
     overrides: list[str]
     config: DictConfig
-    folder: Path | None
-    log: Path
+    run: Any
+    log: Path = Path(os.devnull)
+
+    def value(self) -> float | None:
+        """Validation Dice of a finished run."""
+        from fdseg.runs import read_result
+
+        result = read_result(self.run.folder) if self.run else None
+        return None if result is None else result["validation"]["dice"]
+
+
+def make_jobs(
+    context: HydraContext, config: DictConfig, job_overrides: Sequence[Sequence[str]]
+) -> Iterator[Job]:
+    """The runs of a multirun, one after the other, so that the first need not wait for the last."""
+    from fdseg.errors import FdsegError
+    from fdseg.sweep import find
+
+    setup_globals()
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    tasks: dict[str, Any] = {}
+    for overrides in job_overrides:
+        composed = context.config_loader.load_sweep_config(config, list(overrides))
+        try:
+            run = find(_without_hydra(composed), tasks)
+        except FdsegError:
+            run = None  # the job's own process says what is wrong
+        yield Job(list(overrides), composed, run)
+
+
+def job_returns(jobs: Sequence[Job]) -> list[JobReturn]:
+    """What Hydra's sweepers are given; a run that did not finish returns NaN."""
+    returns = []
+    for job in jobs:
+        returned = JobReturn(
+            overrides=job.overrides, cfg=job.config, hydra_cfg=job.config, task_name="train"
+        )
+        returned.status = JobStatus.COMPLETED
+        value = job.value()
+        returned.return_value = float("nan") if value is None else value
+        returns.append(returned)
+    return returns
+
+
+def report(job: Job, problem: str, done: int, total: int, seconds: float) -> None:
+    """Say that one of the jobs ended, and how long the others will take at this pace."""
+    from fdseg.runs import duration
+
+    left = f"about {duration(seconds / done * (total - done))} left" if done < total else "the last"
+    print(f"[{done}/{total}] {problem or 'done'}, {left}: {' '.join(job.overrides)}", flush=True)
+    if problem:
+        print(f"  {_last_error(job.log)}", flush=True)
 
 
 class ProcessesLauncher(Launcher):
@@ -73,9 +123,7 @@ class ProcessesLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run all jobs; finished ones are found done, failed ones return NaN."""
-        setup_globals()
-        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        """Run all jobs but those found done; failed ones return NaN."""
         logs = Path(self.config.hydra.sweep.dir).absolute() / time.strftime("%Y-%m-%d-%H%M%S")
         free: SimpleQueue[dict[str, str]] = SimpleQueue()
         for environment in self.environments:
@@ -83,42 +131,27 @@ class ProcessesLauncher(Launcher):
         running: set[subprocess.Popen] = set()
         futures: dict[Future, Job] = {}
         jobs: list[Job] = []
-        start, results = time.perf_counter(), {}
-        total = len(job_overrides)
+        start, total = time.perf_counter(), len(job_overrides)
         print(f"{total} runs, {len(self.environments)} at a time; their output: {logs}", flush=True)
         with (
             _terminate_with_us(running),
             ThreadPoolExecutor(max_workers=len(self.environments)) as pool,
         ):
             try:
-                for number, overrides in enumerate(job_overrides, start=initial_job_idx):
-                    job = self._job(number, list(overrides), logs / f"{number}.log")
+                for job in make_jobs(self.context, self.config, job_overrides):
+                    job.log = logs / f"{initial_job_idx + len(jobs)}.log"
                     jobs.append(job)
-                    value = _value(job)
-                    if value is not None:
-                        results[number] = value
-                    else:
+                    if job.value() is None:
                         futures[pool.submit(_run, job, free, running)] = job
                 for done, future in enumerate(as_completed(futures), start=1):
-                    job, code = futures[future], future.result()
-                    results[job.number] = _value(job)
-                    _report(job, code, done, len(futures), time.perf_counter() - start)
+                    job = futures[future]
+                    problem = _problem(job, future.result())
+                    report(job, problem, done, len(futures), time.perf_counter() - start)
             except BaseException:
                 for future in futures:
                     future.cancel()
                 raise
-        return [_job_return(job, results.get(job.number)) for job in jobs]
-
-    def _job(self, number: int, overrides: list[str], log: Path) -> Job:
-        from fdseg.errors import FdsegError
-        from fdseg.sweep import find
-
-        config = self.context.config_loader.load_sweep_config(self.config, overrides)
-        try:
-            folder = find(_without_hydra(config)).folder
-        except FdsegError:
-            folder = None  # the job's own process says what is wrong
-        return Job(number, overrides, config, folder, log)
+        return job_returns(jobs)
 
 
 def _run(job: Job, free: SimpleQueue, running: set[subprocess.Popen]) -> int:
@@ -164,44 +197,23 @@ class _terminate_with_us:
             signal.raise_signal(signal.SIGTERM)
 
 
-def _report(job: Job, code: int, done: int, total: int, seconds: float) -> None:
-    from fdseg.runs import FAILURE, duration, write_json
+def _problem(job: Job, code: int) -> str:
+    """What a job's exit status tells, and nothing where it is well."""
+    from fdseg.runs import FAILURE, write_json
 
-    words = " ".join(job.overrides)
-    left = f"about {duration(seconds / done * (total - done))} left" if done < total else "the last"
-    if code == 0:
-        print(f"[{done}/{total}] done, {left}: {words}", flush=True)
-        return
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-    if code == -signal.SIGKILL and job.folder and job.folder.is_dir():
+    if code == -signal.SIGKILL and job.run and job.run.folder.is_dir():
         reason = "killed by SIGKILL, as Linux does where memory runs out"
-        write_json(
-            job.folder / FAILURE, {"reason": reason, "traceback": "", "time": "", "host": ""}
-        )
-    print(f"[{done}/{total}] {how}, {left}: {words}\n  {_last_error(job.log)}", flush=True)
+        record = {"reason": reason, "traceback": "", "time": "", "host": ""}
+        write_json(job.run.folder / FAILURE, record)
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with status {code}" if code else ""
 
 
 def _last_error(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines()
+    lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
     errors = [line for line in lines if re.match(r"error: |\w*Error", line)]
     return f"{(errors or lines or ['no output'])[-1]} ({log})"
-
-
-def _value(job: Job) -> float | None:
-    """Validation Dice of a finished job."""
-    from fdseg.runs import read_result
-
-    result = read_result(job.folder) if job.folder else None
-    return None if result is None else result["validation"]["dice"]
-
-
-def _job_return(job: Job, value: float | None) -> JobReturn:
-    returned = JobReturn(
-        overrides=job.overrides, cfg=job.config, hydra_cfg=job.config, task_name="train"
-    )
-    returned.status = JobStatus.COMPLETED
-    returned.return_value = float("nan") if value is None else value
-    return returned
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:
@@ -222,51 +234,3 @@ def _gpus() -> list[str]:
         return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
     return [str(i) for i, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU")]
-
-
-if Submitit is not None:
-
-    class SlurmLauncher(Submitit):
-        """hydra-submitit-launcher's, that outlives the failure of single jobs.
-
-        The original ends a multirun at the first job that Slurm lost; here the others are waited
-        for, and the lost one counts as failed.
-        """
-
-        def launch(
-            self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-        ) -> Sequence[JobReturn]:
-            """Submit one array of jobs and wait for all of them."""
-            import submitit
-
-            params = dict(self.params)
-            executor = submitit.AutoExecutor(
-                cluster="slurm",
-                folder=params.pop("submitit_folder"),
-                slurm_max_num_timeout=params.pop("max_num_timeout"),
-            )
-            shared = {"timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb",
-                      "nodes", "name", "stderr_to_stdout"}  # fmt: skip
-            executor.update_parameters(
-                **{key if key in shared else f"slurm_{key}": v for key, v in params.items()}
-            )
-            numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
-            jobs = executor.map_array(
-                self,
-                [list(overrides) for overrides in job_overrides],
-                ["hydra.sweep.dir"] * len(numbers),
-                list(numbers),
-                [str(number) for number in numbers],
-                [Singleton.get_state()] * len(numbers),
-            )
-            print(f"{len(jobs)} runs as Slurm job {jobs[0].job_id.split('_')[0]}", flush=True)
-            returned = []
-            for job, overrides in zip(jobs, job_overrides, strict=True):
-                try:
-                    returned.append(job.results()[0])
-                except Exception as error:  # submitit's, of many kinds
-                    print(f"{' '.join(overrides)}: {str(error).splitlines()[0]}", file=sys.stderr)
-                    lost = JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED)
-                    lost.return_value = float("nan")
-                    returned.append(lost)
-            return returned

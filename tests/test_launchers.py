@@ -1,4 +1,4 @@
-"""Several runs at a time on one machine."""
+"""Several runs at a time on one machine, and what keeps them from a cluster."""
 
 import os
 import signal
@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from fdseg import sweep
+from fdseg.errors import FdsegError
 from hydra_plugins.fdseg_launchers import ProcessesLauncher
+from hydra_plugins.fdseg_slurm import SlurmLauncher
 
 WORDS = [
     "+sweep=smoke", "data.phantom.scale=0.5", "data.split.test=2", "seed=0",
@@ -87,3 +89,38 @@ def test_cores_and_gpus_are_shared_out(monkeypatch):
     environments = ProcessesLauncher(per_gpu=2).environments
     assert [e["CUDA_VISIBLE_DEVICES"] for e in environments] == ["4", "6", "4", "6"]
     assert environments[0]["OMP_NUM_THREADS"] == "2"
+
+
+def test_slurm_without_its_package_says_how_to_install_it():
+    words = "-m +sweep=smoke hydra/launcher=slurm"
+    code = f"""
+import sys
+sys.modules["hydra_plugins.hydra_submitit_launcher"] = None
+sys.argv = ["fdseg.train", *"{words}".split()]
+from fdseg import train
+train.main()
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "error: hydra/launcher=slurm: hydra-submitit-launcher is missing. Install it with "
+        "pip install -e '.[slurm]'.\n"
+    )
+
+
+def test_where_there_is_no_slurm_this_is_said(monkeypatch, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FdsegError, match=r"no Slurm here.*hydra/launcher=processes"):
+        SlurmLauncher(tasks_per_node=1).setup()
+
+
+def test_a_slurm_job_needs_to_know_its_devices(monkeypatch, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    sbatch = tmp_path / "sbatch"
+    sbatch.touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FdsegError, match=r"trainer.devices=auto: .*give their number"):
+        SlurmLauncher(tasks_per_node="auto").setup()
