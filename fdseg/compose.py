@@ -28,7 +28,19 @@ def _padded(size: Sequence[int], multiple_of: int, minimum: int) -> ListConfig:
     return ListConfig([padded_length(n, multiple_of, minimum) for n in size])
 
 
+def _if_phantom(root: str | None, yes: str, no: str) -> str:
+    """Of two words the one for a cohort with this ``data.root``."""
+    return no if root else yes
+
+
+def _identity(folder: str | None) -> str | None:
+    """The hash in the name of a run's folder; ``None`` before the folder is known."""
+    return folder and folder.rpartition("-")[2]
+
+
 OmegaConf.register_new_resolver("padded", _padded, replace=True)
+OmegaConf.register_new_resolver("if_phantom", _if_phantom, replace=True)
+OmegaConf.register_new_resolver("identity", _identity, replace=True)
 
 
 def check_keys(config: DictConfig, name: str) -> None:

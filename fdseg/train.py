@@ -76,9 +76,9 @@ def _work(found: Run, start: float) -> dict[str, Any]:
     check_arguments(config)
     import torch
 
-    from fdseg.callbacks import TestScores
     from fdseg.data.datamodule import SegmentationData
     from fdseg.networks.disentangled import require_size
+    from fdseg.report.dashboard import opened
 
     _quiet()
     data = SegmentationData(
@@ -95,8 +95,24 @@ def _work(found: Run, start: float) -> dict[str, Any]:
     if not _is_helper():
         runs.write_text(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
         runs.write_text(folder / "split.json", task.subjects.to_json())
+    with opened(instantiate(config.logger, _convert_="all").values()) as loggers:
+        return _train(found, module, data, loggers, start)
+
+
+def _train(
+    found: Run,
+    module: "SegmentationModule",
+    data: "SegmentationData",
+    loggers: list[Any],
+    start: float,
+) -> dict[str, Any]:
+    import torch
+
+    from fdseg.callbacks import TestScores
+
+    config, folder = found.config, found.folder
     scores = TestScores(instantiate(config.scores), folder / "predictions")
-    trainer = _trainer(config, scores)
+    trainer = _trainer(config, scores, loggers)
     last = folder / "checkpoints" / "last.ckpt"
     if last.is_file():
         _say(f"Resuming from {last}")
@@ -110,7 +126,7 @@ def _work(found: Run, start: float) -> dict[str, Any]:
         torch.distributed.destroy_process_group()
         if _is_helper():
             return {}
-        trainer = _trainer(config, scores, devices=1, num_nodes=1, strategy="auto")
+        trainer = _trainer(config, scores, loggers, devices=1, num_nodes=1, strategy="auto")
     trained = time.perf_counter()
     tested = last.with_name(f"{config.checkpoint}.ckpt")
     trainer.test(module, data, ckpt_path=tested, weights_only=True, verbose=False)
@@ -123,7 +139,9 @@ def _work(found: Run, start: float) -> dict[str, Any]:
     return _finish(found, trainer, module, data, scores, validation, seconds)
 
 
-def _trainer(config: DictConfig, scores: "TestScores", **options: Any) -> "L.Trainer":
+def _trainer(
+    config: DictConfig, scores: "TestScores", loggers: list[Any], **options: Any
+) -> "L.Trainer":
     from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
     from fdseg.callbacks import WholeCheckpoints
@@ -135,7 +153,7 @@ def _trainer(config: DictConfig, scores: "TestScores", **options: Any) -> "L.Tra
     return instantiate(
         config.trainer,
         callbacks=[*instantiate(config.callbacks).values(), scores],
-        logger=[*instantiate(config.logger).values()] or False,
+        logger=loggers or False,
         plugins=plugins,
         default_root_dir=config.folder,
         **options,
@@ -151,16 +169,17 @@ def _finish(
     validation: float,
     seconds: dict[str, float],
 ) -> dict[str, Any]:
-    """Write what a run leaves, the result last."""
+    """Write what a run leaves, the result last, and show it."""
     from fdseg.frequency import BoxSplit
     from fdseg.manifest import manifest
-    from fdseg.report.run import log, overlays
+    from fdseg.report.dashboard import show, view
+    from fdseg.report.run import overlays
 
     config, task, folder = found.config, found.task, found.folder
     result = _result(config, task, module, scores, validation)
     runs.write_csv(folder / "cases.csv", list(scores.rows[0]), scores.rows)
     split = getattr(module.network, "split", None) or BoxSplit()
-    pictures = overlays(folder, data.test.cases, scores.rows, task, data.preprocessing, split)
+    overlays(folder, data.test.cases, scores.rows, task, data.preprocessing, split)
     runs.write_json(
         folder / "manifest.json",
         manifest(
@@ -171,9 +190,10 @@ def _finish(
             seconds=seconds,
         ),
     )
-    for logger in trainer.loggers:
-        log(logger, OmegaConf.to_container(config, resolve=True), scores.rows, result, pictures)
     runs.write_json(folder / "result.json", result)
+    if trainer.loggers:
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+        show(trainer.loggers, view(folder, plain, result))
     return result
 
 

@@ -141,16 +141,17 @@ def test_tensorboard_has_the_scalars_and_the_pictures(folder):
     assert len(events.Scalars("train/loss")) == 3
     dice = json.loads((folder / "result.json").read_text())["test"]["dice"]["mean"]
     assert events.Scalars("test/dice")[-1].value == pytest.approx(dice)
-    assert set(events.Tags()["images"]) == {f"overlays/{k}" for k in ("best", "median", "worst")}
+    names = {f"overlays/{rank}" for rank in ("best", "median", "worst")} | {"spectra/error"}
+    assert set(events.Tags()["images"]) == names
 
 
 def test_wandb_keeps_the_run_offline_with_what_a_dashboard_groups_by(folder):
     kept = next((folder / "wandb").glob("offline-run-*"))
     raw = next(kept.glob("*.wandb")).read_bytes()
-    for text in (b"hippocampus-n2", b"early", b"validation/dice", b"test/dice"):
+    for text in (b"hippocampus-phantom-n2", b"early", b"validation/dice", b"test/dice"):
         assert text in raw
     media = [path.name for path in (kept / "files" / "media").rglob("*.*")]
-    assert sum(name.endswith(".png") for name in media) == 3
+    assert sum(name.endswith(".png") for name in media) == 4
     assert sum(name.endswith(".table.json") for name in media) == 1
 
 

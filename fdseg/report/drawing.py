@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 # Okabe and Ito (2008), told apart by all kinds of colour vision; markers tell the same without.
 _STYLES = {
@@ -64,6 +66,14 @@ class Drawing:
                 self.figure.set_layout_engine(None)
             self.figure.savefig(folder / f"{self.name}.svg", metadata={"Date": None})
             self.figure.savefig(folder / f"{self.name}.png", dpi=150, metadata={"Software": None})
+
+    def picture(self) -> Image.Image:
+        """The figure in pixels."""
+        canvas = FigureCanvasAgg(self.figure)
+        with look():
+            self.figure.set_dpi(150)
+            canvas.draw()
+        return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def look() -> AbstractContextManager[None]:

@@ -21,6 +21,8 @@ from fdseg.runs import summarise
 METRICS = ("dice", "hd95_mm")
 #: The columns of a history that every run has.
 CURVES = ("train_loss", "validation_dice")
+#: Those of a run that learns θ.
+WIDTHS = ("theta", "theta_x", "theta_y", "theta_z")
 
 # libyaml's loader is seven times as fast, but not everywhere; both are safe.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -79,7 +81,7 @@ def read_run(folder: Path) -> Run:
     if not (folder / "result.json").is_file():
         raise _unfinished(folder)
     result = _mapping(folder / "result.json", json.loads)
-    config = _mapping(folder / "config.yaml", _safe_yaml)
+    config = read_config(folder)
     manifest = _mapping(folder / "manifest.json", json.loads)
     try:
         settings = scientific(config)
@@ -118,6 +120,15 @@ def read_run(folder: Path) -> Run:
         folder, facts["task"], facts["phantom"], facts["fusion"], facts["n"], facts["seed"],
         settings, cases, missed, manifest,
     )  # fmt: skip
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a run, plain.
+
+    Raises:
+        UnusableError: it is missing, or not whole.
+    """
+    return _mapping(folder / "config.yaml", _safe_yaml)
 
 
 def _unfinished(folder: Path) -> UnusableError:

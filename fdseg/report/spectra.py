@@ -4,13 +4,16 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.colors import LogNorm
 
 from fdseg.report.drawing import Drawing, look, panels
-from fdseg.report.findings import Findings
 from fdseg.report.paper import FUSIONS
+
+if TYPE_CHECKING:
+    from fdseg.report.findings import Findings
 
 _RANGE = 16  # of the colours: from 1/16 of an empty mask's error to 16 times it
 
@@ -59,7 +62,7 @@ def mean_errors(runs: Sequence[BandErrors]) -> BandErrors:
     return BandErrors(np.array(steps), runs[0].edges, np.mean(values, axis=0))
 
 
-def errors(found: Findings) -> Drawing | None:
+def errors(found: "Findings") -> Drawing | None:
     """Heat maps of the reference arms side by side, a row for each n; ``None`` without tables."""
     study = found.study
     arms = [arm for fusion in FUSIONS if (arm := study.reference_arm(fusion))]
@@ -132,4 +135,5 @@ def heat_maps(
 
 
 def _median(values: np.ndarray) -> float:
-    return float(np.median(values[np.isfinite(values)]))
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else float("nan")

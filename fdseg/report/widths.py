@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from fdseg.report.drawing import Drawing, panels
 from fdseg.report.findings import Findings
-from fdseg.report.finished import Run, read_history
+from fdseg.report.finished import WIDTHS, Run, read_history
 from fdseg.runs import read_result
 
 
@@ -44,7 +44,7 @@ def _courses(run: Run) -> Mapping[str, tuple[list[float], list[float], float]]:
     """Of each learned width its epochs, its values, and the value in the tested network."""
     result = read_result(run.folder) or {}
     courses = {}
-    for width in ("theta", "theta_x", "theta_y", "theta_z"):
+    for width in WIDTHS:
         end = result.get(f"learned_{width}")
         if not isinstance(end, float):
             continue
