@@ -38,10 +38,11 @@ def run_folder(
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """The result of a finished run; ``None`` where there is none, or it is not whole."""
-    return _json(folder / "result.json")
+    return read_json(folder / "result.json")
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The mapping in a file; ``None`` where there is none, or it is not whole."""
     try:
         values = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -135,7 +136,7 @@ class State:
 def state(folder: Path) -> State:
     """How the run of a folder stands, from its files alone."""
     if read_result(folder) is not None:
-        return State("done", seconds=(_json(folder / "manifest.json") or {}).get("seconds", {}))
+        return State("done", seconds=(read_json(folder / "manifest.json") or {}).get("seconds", {}))
     history = _history(folder)
     epochs, seconds = len(history), {"training": sum(history)}
     try:
@@ -144,7 +145,7 @@ def state(folder: Path) -> State:
                 return State("running", epochs=epochs, seconds=seconds)
     except OSError:
         return State("missing")
-    failed = _json(folder / FAILURE)
+    failed = read_json(folder / FAILURE)
     if failed is not None:
         return State("failed", str(failed.get("reason", "")), epochs, seconds)
     return State("stopped" if epochs else "missing", epochs=epochs, seconds=seconds)

@@ -26,7 +26,7 @@ LAYERS = [
     ["networks", "data", "memory"],
     ["module", "manifest", "trained", "inference", "windows", "portable"],
     ["callbacks", "report", "compose", "config", "sweep", "cost", "predictions", "responses"],
-    ["train", "status", "predict", "evaluate", "prepare", "export", "spectra", "diagnose"],
+    ["train", "status", "predict", "evaluate", "prepare", "export", "spectra", "diagnose", "sync"],
 ]
 
 ROOMS = {room for rooms in LAYERS for room in rooms}

@@ -11,8 +11,8 @@ from fdseg.report.finished import Run, UnusableError, read_run
 
 # A folder with one of these is a run, or claims to be one.
 _MARKS = {"result.json", "failure.json", "config.yaml", "cases.csv", "history.csv"}
-# Folders that hold none: prepared volumes, and what Hydra keeps of a sweep.
-_NO_RUNS = {"cache", "multirun"}
+# Folders that hold none: prepared volumes, what Hydra keeps of a sweep, and views of runs.
+_NO_RUNS = {"cache", "multirun", "dashboards"}
 
 
 @dataclass(frozen=True)
