@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from fdseg import config as configuration
 from fdseg.errors import FdsegError
-from fdseg.runs import write_csv, write_text
+from fdseg.runs import write_text
 
 if TYPE_CHECKING:
     from fdseg.report.contrasts import Rules
@@ -36,6 +36,7 @@ def run(config: DictConfig) -> None:
     from fdseg.report.page import page
     from fdseg.report.provenance import runs_table, versions_table
     from fdseg.report.results import left_out
+    from fdseg.report.scores import write_scores
     from fdseg.report.tables import markdown
 
     start = time.perf_counter()
@@ -54,7 +55,7 @@ def run(config: DictConfig) -> None:
     sources = [runs_table([f.study for f in found]), versions_table(collection.runs)]
     for table in (*(table for chapter in chapters for table in chapter.tables), absent, *sources):
         table.write(output / "tables")
-    _write_scores(output / "scores.csv", found)
+    write_scores(output / "scores.csv", [f.study for f in found])
     write_text(output / "report.html", page(chapters, together, absent, sources, _made()))
     print("\n".join(markdown(chapter.tables[0]) for chapter in chapters) + listed)
     print(f"\n{len(collection.runs)} runs, {time.perf_counter() - start:.1f} s")
@@ -112,20 +113,6 @@ def _draw(drawings: Sequence["Drawing"], folder: Path) -> list["PageFigure"]:
         svg = (folder / f"{drawing.name}.svg").read_bytes()
         drawn.append(PageFigure(drawing.title, drawing.alt, svg))
     return drawn
-
-
-def _write_scores(path: Path, found: Sequence["Findings"]) -> None:
-    """One row per test case and run, for statistics of one's own."""
-    from fdseg.report.finished import METRICS
-
-    columns = ["task", "phantom", "arm", "n", "seed", "case", "participant", *METRICS]
-    rows = [
-        (study.task, study.phantom, arm.name, run.n, run.seed, case.case, case.participant,
-         *case.scores.values())
-        for study in (f.study for f in found) for arm in study.arms
-        for runs in arm.runs.values() for run in runs for case in run.cases
-    ]  # fmt: skip
-    write_csv(path, columns, (dict(zip(columns, row, strict=True)) for row in rows))
 
 
 def _remove_older(output: Path) -> None:

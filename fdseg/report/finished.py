@@ -32,11 +32,18 @@ _MOST_SUBJECTS = 1_000_000
 
 @dataclass(frozen=True)
 class CaseScores:
-    """One test case of one run; each score is the mean over its structures."""
+    """One test case of one run.
+
+    Attributes:
+        case, participant: whose label it is.
+        scores: by metric, each the mean over its structures.
+        missed: structures of which nothing was found.
+    """
 
     case: str
     participant: str
     scores: Mapping[str, float]
+    missed: int
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,6 @@ class Run:
         task, phantom, fusion, n, seed: what it is a cell of.
         settings: all else that decides its numbers, nested as in its configuration.
         cases: the test cases in the order of ``cases.csv``.
-        missed: structures of which nothing was found.
         manifest: as written.
     """
 
@@ -60,8 +66,12 @@ class Run:
     seed: int
     settings: Mapping[str, Any]
     cases: tuple[CaseScores, ...]
-    missed: int
     manifest: Mapping[str, Any]
+
+    @property
+    def missed(self) -> int:
+        """Structures of which nothing was found."""
+        return sum(case.missed for case in self.cases)
 
 
 class UnusableError(Exception):
@@ -115,10 +125,10 @@ def read_run(folder: Path) -> Run:
             raise UnusableError(
                 "corrupt", f"config.yaml says {key}={value}, result.json {key}={facts[key]}"
             )
-    cases, missed = _cases(folder, structures, result)
+    cases = _cases(folder, structures, result)
     return Run(
         folder, facts["task"], facts["phantom"], facts["fusion"], facts["n"], facts["seed"],
-        settings, cases, missed, manifest,
+        settings, cases, manifest,
     )  # fmt: skip
 
 
@@ -199,7 +209,7 @@ def _check_phantom(
 
 def _cases(
     folder: Path, structures: Sequence[str], result: Mapping[str, Any]
-) -> tuple[tuple[CaseScores, ...], int]:
+) -> tuple[CaseScores, ...]:
     try:
         rows = read_rows(folder)
     except FileNotFoundError:
@@ -223,15 +233,15 @@ def _cases(
     if not rows:
         raise UnusableError("corrupt", "cases.csv holds no case")
     _check_summary(rows, result)
-    cases = [
+    return tuple(
         CaseScores(
             case,
             next(iter(found.values()))["participant"],
             {m: sum(row[m] for row in found.values()) / len(found) for m in METRICS},
+            sum(row["missed"] for row in found.values()),
         )
         for case, found in by_case.items()
-    ]
-    return tuple(cases), sum(row["missed"] for row in rows)
+    )
 
 
 def _check_summary(rows: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> None:
