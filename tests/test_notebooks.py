@@ -70,7 +70,7 @@ def execute(tmp_path, monkeypatch):
             notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(SMALL[name]))
         folder = {"metadata": {"path": str(tmp_path / "notebooks")}}
         return NotebookClient(
-            notebook, timeout=300, kernel_name="python3", resources=folder
+            notebook, timeout=600, kernel_name="python3", resources=folder
         ).execute()
 
     return run
