@@ -126,7 +126,7 @@ def whole(cohort, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "seed", [pytest.param(i, marks=[pytest.mark.slow] if i % 5 else []) for i in range(20)]
+    "seed", [pytest.param(i, marks=[pytest.mark.slow] if i % 10 else []) for i in range(20)]
 )
 def test_a_run_killed_at_any_moment_ends_in_the_bits_of_one_that_was_not(
     seed, whole, cohort, tmp_path
