@@ -32,7 +32,8 @@ class Task:
             ``by`` (participant or file), ``seed``, and ``file``, a split to be used instead.
         root: folder that holds the cohorts' folders; ``None`` stands for the phantom cohort.
         cache: folder for prepared cases and phantoms.
-        phantom: ``scale``, ``seed`` and ``subjects`` of the phantom cohort.
+        phantom: ``scale``, ``seed`` and ``subjects`` of the phantom cohort; where it is not the
+            task's own, which ``cohort`` it is, and its traits.
         ignore: label values that count as background.
         exclude: names of cases to leave out.
         unlabelled: ``error``, a case whose label holds no voxel of a structure is an error;
@@ -157,10 +158,11 @@ class Task:
 
         options = dict(self.phantom or {})
         tag = "-".join(f"{key}{value}" for key, value in sorted(options.items()))
+        cohort = options.pop("cohort", self.name)
         folder = Path(self.cache) / "phantom" / tag
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_phantom(self.name, folder, **options)
+            write_phantom(cohort, folder, **options)
         except OSError as error:
             raise FdsegError(
                 f"{folder}: the phantom cohort cannot be written ({error.strerror}). Choose a "

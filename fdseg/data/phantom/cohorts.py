@@ -8,7 +8,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import nibabel as nib
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from fdseg.data.phantom.blob import Traits, blob, noise
 from fdseg.data.phantom.canvas import Array, Grid, render
 from fdseg.data.phantom.head import brain, temporal_lobe
 from fdseg.data.phantom.trunk import abdomen, chest
@@ -183,17 +184,32 @@ def save_hippocampus(
         save_msd(folder, f"hippocampus_{2 * number - 2 + side:03d}", image, label, affine)
 
 
+def save_blob(
+    folder: Path, number: int, _: Any, key: list[int], scale: float, traits: Traits
+) -> None:
+    """One volume; subjects of the same number differ by their cohorts' traits only."""
+    grid = Grid((24, 24, 16), (1.0, 1.0, 1.0)).scaled(scale)
+    image, label = render(blob, grid, key, traits=traits)
+    image += np.float32(traits.noise) * noise(np.random.default_rng([*key, 2]), grid, traits.slope)
+    save_msd(folder, f"blob_{number:03d}", image, label, grid.affine(np.eye(3), (0, 0, 0)))
+
+
 @dataclass(frozen=True)
 class Cohort:
-    """How many subjects of which kind there are, and what writes one subject and the rest."""
+    """How many subjects of which kind there are, and what writes one subject and the rest.
+
+    `traits` is what can be chosen of it beside, if anything; it is given to `save`.
+    """
 
     folder: str
     kinds: dict[Any, int]
-    save: Callable[[Path, int, Any, list[int], float], None]
+    save: Callable[..., None]
     describe: Callable[[Path, list[Any], dict[str, Any]], None]
+    traits: type[Traits] | None = None
 
 
 ICEBERG = Cohort("ICEBERG", GROUPS, save_iceberg, describe_iceberg)
+# A folder's place in the alphabet seeds its subjects: a new one comes last, or changes others.
 COHORTS = {
     "red_nucleus": ICEBERG,
     "dentate_nucleus": ICEBERG,
@@ -208,6 +224,9 @@ COHORTS = {
         SIDES,
         save_hippocampus,
         describe_msd("Hippocampus", "MRI", "Anterior", "Posterior"),
+    ),
+    "blob": Cohort(
+        "Task99_Blob", {None: 54}, save_blob, describe_msd("Blob", "synthetic", "blob"), Traits
     ),
 }
 
@@ -227,14 +246,37 @@ def check(target: Path, record: dict[str, Any]) -> Path:
     raise FdsegError(f"{target}: here is no cohort. Choose another folder, or remove this one.")
 
 
+def choose(task: str, traits: dict[str, Any]) -> dict[str, Traits]:
+    """The traits of a cohort as what its `save` takes; nothing for those that have none."""
+    kind = COHORTS[task].traits
+    known = {field.name for field in fields(kind)} if kind else set()
+    if wrong := sorted(known ^ traits.keys()):
+        raise FdsegError(
+            f"{', '.join(wrong)}: the phantom of {task} has "
+            + (
+                f"the traits {', '.join(sorted(known))}; give each of them."
+                if kind
+                else "no traits."
+            )
+        )
+    return {"traits": kind(**traits)} if kind else {}
+
+
 def write_phantom(
-    task: str, folder: Path, *, scale: float, seed: int = 0, subjects: int | None = None
+    task: str,
+    folder: Path,
+    *,
+    scale: float,
+    seed: int = 0,
+    subjects: int | None = None,
+    **traits: Any,
 ) -> Path:
     """Write the synthetic cohort of `task` below `folder` and return the cohort's own folder.
 
     `scale` multiplies the voxels along every axis at a constant field of view in mm; 1 gives the
     sizes of the real cohort. `subjects` keeps the first participants only; who they are does not
-    depend on it. The folder appears complete or not at all, and one that is there is returned.
+    depend on it. `traits` are those of the cohort, all or none. The folder appears complete or not
+    at all, and one that is there is returned.
 
     Raises:
         FdsegError: an argument is out of its range, or another cohort is in the place.
@@ -249,9 +291,9 @@ def write_phantom(
         )
     if subjects is not None and subjects < 1:
         raise FdsegError(f"subjects={subjects}: must be at least 1, or None for the whole cohort.")
-    cohort = COHORTS[task]
+    cohort, chosen = COHORTS[task], choose(task, traits)
     people = deal(cohort.kinds, seed)[:subjects]
-    record = {"scale": scale, "seed": seed, "subjects": len(people)}
+    record = {"scale": scale, "seed": seed, "subjects": len(people), **traits}
     target = Path(folder) / cohort.folder
     if target.exists():
         return check(target, record)
@@ -262,7 +304,7 @@ def write_phantom(
     try:
         with ThreadPoolExecutor(WORKERS) as pool:
             jobs = pool.map(
-                lambda k: cohort.save(draft, k, people[k - 1], [seed, number, k], scale),
+                lambda k: cohort.save(draft, k, people[k - 1], [seed, number, k], scale, **chosen),
                 range(1, len(people) + 1),
             )
             title = f"Writing the phantom {target.name}"
