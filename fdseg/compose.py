@@ -163,7 +163,7 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
     text = str(error)
     groups = [g for g in _defaults(name) if " " not in g]
     bad = re.search(r"(?:Could not override|Could not append to config\. .*) '([\w.@/]+)'", text)
-    if bad and bad[1] in ("experiment", "debug", "sweep", "control"):
+    if bad and bad[1] in ("experiment", "debug", "sweep", "control", "regime"):
         return f"{bad[1]}=…: write +{bad[1]}=…, it is added to the configuration."
     if bad:
         chosen = [word for word in words if word.lstrip("+").split("=")[0] in groups]

@@ -25,10 +25,11 @@ def command(*words, **options):
     )  # fmt: skip
 
 
+ADDED_GROUPS = ("experiment", "control", "regime")
 OPTIONS = [
     (folder.name, path.stem)
     for folder in sorted(configuration.FOLDER.iterdir())
-    if folder.is_dir() and folder.name not in ("experiment", "control", "sweep", "debug", "hydra")
+    if folder.is_dir() and folder.name not in (*ADDED_GROUPS, "sweep", "debug", "hydra")
     for path in sorted(folder.glob("[!_]*.yaml"))
 ]
 
@@ -48,13 +49,13 @@ def test_every_option_composes_and_names_things_that_exist(group, option):
 
 ADDED = [
     path
-    for folder in ("experiment", "control")
+    for folder in ADDED_GROUPS
     for path in sorted(configuration.FOLDER.glob(f"{folder}/*.yaml"))
 ]
 
 
 @pytest.mark.parametrize("path", ADDED, ids=lambda path: f"{path.parent.name}={path.stem}")
-def test_every_experiment_and_control_composes(path):
+def test_every_experiment_control_and_regime_composes(path):
     config = configuration.resolve(compose(f"+{path.parent.name}={path.stem}"))
     check_arguments(config)
 

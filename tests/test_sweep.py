@@ -62,6 +62,38 @@ def test_the_sweep_of_controls_has_every_control_once_per_seed_and_none_is_anoth
     assert len(sciences) == len(found)
 
 
+@pytest.mark.parametrize(
+    ("name", "arms"),
+    [
+        ("regimes", [("none", 0.1), ("early", 0.1), ("late", 0.1)]),
+        ("regimes_double", [("early", 0.1), ("late", 0.1)]),
+        ("regimes_theta", [(f, t) for t in (0.2, 0.4) for f in ("early", "late")]),
+    ],
+)
+def test_a_sweep_of_regimes_is_every_regime_times_five_seeds_times_its_arms(name, arms):
+    regimes = [path.stem for path in configuration.FOLDER.glob("regime/*.yaml")]
+    names = {f"blob_{r}" if r != "default" else "blob" for r in regimes}
+    names = {"blob", "blob_small", "blob_large"} if name.endswith("theta") else names
+    found = [config for _, _, config in sweep.configurations([f"+sweep={name}"])]
+    cells = Counter((c.data.name, c.seed, (c.fusion.name, c.theta)) for c in found)
+    assert cells == {(r, s, a): 1 for r in names for s in range(5) for a in arms}
+    split = {"regimes_double": "WholeSplit"}.get(name, "BoxSplit")
+    assert {c.split._target_ for c in found} == {f"fdseg.frequency.{split}"}
+    sciences = {runs.identity(configuration.science(configuration.resolve(c))) for c in found}
+    assert len(sciences) == len(found)
+
+
+def test_a_regime_departs_from_the_default_in_one_trait():
+    words = ["+sweep=regimes", "seed=0", "fusion=none", "data.phantom.noise=0.1"]
+    configs = {swept["+regime"]: config for swept, _, config in sweep.configurations(words)}
+    default = configs.pop("default").data
+    assert default.phantom.noise == 0.1
+    for regime, config in configs.items():
+        changed = [k for k, v in config.data.phantom.items() if v != default.phantom[k]]
+        assert len(changed) == 1, regime
+        assert {k for k, v in config.data.items() if v != default[k]} == {"name", "phantom"}
+
+
 def test_the_command_line_narrows_a_sweep():
     words = ["+sweep=table3_hippocampus", "n=4", "seed=3,5", "fusion=early"]
     found = [(c.n, c.seed, c.fusion.name) for _, _, c in sweep.configurations(words)]
