@@ -22,6 +22,12 @@ SHOWN = {
     "01_quickstart": (3, "PHANTOM heart, unet, fusion early", "Dice", "1 predictions, mean ± SEM"),
     "02_frequency_split": (6, "| θ | low band's grid |", "| a wave of 1 cycle | 100 % | 0 % | 0 %"),
     "03_reproduction": (2, "### hippocampus: Dice and HD95", "paper", "### hippocampus: All arms"),
+    "04_when_does_it_help": (
+        3,
+        "| regime | difference |",
+        "early − double",
+        "Holm: over all 44 rows",
+    ),
 }
 
 
