@@ -82,7 +82,9 @@ def execute(tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SMALL else []) for n in NAMES]
+)
 def test_it_runs_from_top_to_bottom_without_data(name, execute, monkeypatch):
     monkeypatch.delenv("FDSEG_DATA", raising=False)
     notebook = execute(name)
