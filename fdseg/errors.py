@@ -10,6 +10,11 @@ class FdsegError(Exception):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in one line; its kind where it says nothing."""
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
 class Stopped(Exception):
     """A run was told to end by a signal, and left a checkpoint from which it can go on.
 

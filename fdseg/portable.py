@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import fdseg
-from fdseg.errors import FdsegError
+from fdseg.errors import FdsegError, first_line
 from fdseg.runs import written_whole
 from fdseg.trained import TrainedRun
 
@@ -51,7 +51,7 @@ def write_onnx(run: TrainedRun, path: Path) -> None:
             output_names=[OUTPUT],
         )
     except torch.onnx.OnnxExporterError as error:
-        reason = _first_line(error.__cause__ or error)
+        reason = first_line(error.__cause__ or error)
         raise FdsegError(
             f"{run.folder}: ONNX cannot express this network ({reason}). Use format=torch."
         ) from None
@@ -159,7 +159,3 @@ _FROM_GRID: dict[str, dict[str, Any]] = {
 def _traced(run: TrainedRun) -> tuple[nn.Module, tuple[Tensor]]:
     """What PyTorch's exporters take: a module, and an example of its input."""
     return _Probabilities(run.network).eval(), (torch.zeros(1, 1, *run.preprocessing.size),)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__

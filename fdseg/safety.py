@@ -19,7 +19,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from fdseg.errors import FdsegError
+from fdseg.errors import FdsegError, first_line
 
 #: Whose classes a configuration may name.
 PACKAGES = ("fdseg", "torch", "torchio", "lightning", "monai")
@@ -99,7 +99,9 @@ def build(node: Any, path: Path, key: str = "network", trust: Sequence[str] = ()
     except FdsegError:
         raise
     except Exception as error:
-        raise FdsegError(f"{path}: {key} cannot be made ({_first_line(error)}).") from None
+        raise FdsegError(
+            f"{path}: {key} cannot be made ({first_line(error).rstrip('.')})."
+        ) from None
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -128,8 +130,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             if not torch.isfinite(value).all():
                 raise ValueError(f"{name} is not finite")
     except Exception as error:  # whatever forged bytes make of a reader
+        reason = first_line(error).rstrip(".")
         raise FdsegError(
-            f"{path}: not a checkpoint of tensors and plain values ({_first_line(error)})."
+            f"{path}: not a checkpoint of tensors and plain values ({reason})."
         ) from None
     if not weights:
         raise FdsegError(f"{path}: holds no network.")
@@ -196,7 +199,7 @@ def _resolve(name: Any, path: Path, key: str, trust: Sequence[str]) -> Any:
     try:
         part = getattr(importlib.import_module(module), last)
     except (ImportError, AttributeError) as error:
-        raise FdsegError(f"{path}: {key}={name}: {_first_line(error)}.") from None
+        raise FdsegError(f"{path}: {key}={name}: {first_line(error).rstrip('.')}.") from None
     if _trusted(name, trust) or (
         isinstance(part, type)
         and issubclass(part, nn.Module)
@@ -213,7 +216,3 @@ def _refusal(path: Path, key: str, name: Any, packages: Sequence[str] = PACKAGES
         "nothing else, because what it names is run. If it is a network of your own, write "
         "trust=[its.package]; if not, do not use this run."
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__

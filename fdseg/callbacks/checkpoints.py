@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from fdseg.errors import FdsegError
+from fdseg.errors import FdsegError, first_line
 from fdseg.runs import whole
 
 _WRITER = "fdseg_version"
@@ -39,9 +39,8 @@ class WholeCheckpoints(TorchCheckpointIO):
             checkpoint = super().load_checkpoint(path, *args, **kwargs)
             writer = checkpoint.get(_WRITER, "an older version")
         except Exception as error:  # what a damaged file makes unpickling raise has no end
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise FdsegError(
-                f"{path}: cannot be read as a checkpoint ({reason}). {anew}."
+                f"{path}: cannot be read as a checkpoint ({first_line(error)}). {anew}."
             ) from None
         if writer != version("fdseg"):
             raise FdsegError(

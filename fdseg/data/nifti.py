@@ -13,7 +13,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from fdseg.data.header import check_header, open_file, times
 from fdseg.data.memory import available
-from fdseg.errors import FdsegError
+from fdseg.errors import FdsegError, first_line
 from fdseg.runs import written_whole
 
 _PADDING = 4096  # bytes that may follow the voxels: some programs fill the last block
@@ -58,7 +58,7 @@ def open_volume(path: Path) -> nib.Nifti1Image:
     except FileNotFoundError:
         raise FdsegError(f"{path}: no such file.") from None
     except _BROKEN as error:
-        raise FdsegError(f"{path}: not a readable NIfTI file ({_words(error)}).") from None
+        raise FdsegError(f"{path}: not a readable NIfTI file ({first_line(error)}).") from None
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise FdsegError(f"{path}: the affine in the header is singular or not finite.")
     if dtype.kind not in "iuf":
@@ -89,7 +89,7 @@ def read_volume(path: Path) -> Volume:
             beyond = len(file.read(_PADDING + 1))  # gzip compares its checksum only at the end
     except (*_BROKEN, MemoryError) as error:
         raise FdsegError(
-            f"{path}: cut off or corrupt ({_words(error)}). Copy the file again."
+            f"{path}: cut off or corrupt ({first_line(error)}). Copy the file again."
         ) from None
     if beyond > _PADDING:
         raise FdsegError(
@@ -155,7 +155,3 @@ def grid_difference(
 
 def _kind(dtype: np.dtype) -> str:
     return "colours" if dtype.names else f"{dtype}"
-
-
-def _words(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__

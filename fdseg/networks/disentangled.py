@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fdseg.errors import FdsegError
+from fdseg.errors import FdsegError, first_line
 from fdseg.frequency import BoxSplit, Split
 from fdseg.networks.conv import Conv3x3x3
 from fdseg.networks.unet import ConvBlock
@@ -135,7 +135,7 @@ def _try(network: nn.Module, size: Sequence[int], channels: int) -> str | None:
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
             shape = network(torch.empty(1, channels, *size, device="meta")).shape
     except (RuntimeError, ValueError, AssertionError, IndexError, FdsegError) as error:
-        return str(error).strip().split("\n")[0] or type(error).__name__
+        return first_line(error)
     if tuple(shape[2:]) != tuple(size):
         return f"it returns {'×'.join(map(str, shape[2:]))}"
     return None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fdseg.errors import FdsegError
+from fdseg.errors import FdsegError, first_line
 from fdseg.report.finished import CURVES, METRICS, WIDTHS, Run, read_history, read_rows
 from fdseg.report.spectra import BandErrors, heat_maps, read_errors
 from fdseg.report.tables import Column, Entry, Table, markdown
@@ -74,7 +74,7 @@ def opened(loggers: Iterable[Any]) -> Iterator[list[Any]]:
     except Exception as error:
         if not type(error).__module__.startswith("wandb"):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
         raise FdsegError(
             f"W&B: {reason}. Without logger.wandb.offline=false it only writes files; fdseg.sync "
             "can send them later."
