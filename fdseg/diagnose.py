@@ -136,7 +136,7 @@ def _drawings(
     from fdseg.report.spectra import heat_maps, read_errors
 
     first = trained[0]
-    title = f"{'PHANTOM ' * first.is_phantom}{first.task.replace('_', ' ')}"
+    title = runs.task_title(first.task, first.is_phantom)
     results = [runs.read_result(one.folder) or {} for one in trained]
     theta = next((r["theta"] for r in results if r.get("fusion") != "none" and "theta" in r), None)
     drawings = [response_curves("responses", title, found, theta)]

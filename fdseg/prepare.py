@@ -104,9 +104,8 @@ def _show(task: "Task", prepared: "Sequence[PreparedCase]", place: Path) -> None
     print(f"\n{aligned(lines)}\n")
     _warn_of_cropping(task, facts)
 
-    mark, tag = ("PHANTOM ", "-phantom") if task.is_phantom else ("", "")
-    folder = place / f"{task.name}{tag}" / "cohort"
-    title = f"{mark}{task.summary().splitlines()[0]}"
+    folder = place / runs.task_folder(task.name, task.is_phantom) / "cohort"
+    title = f"{'PHANTOM ' * task.is_phantom}{task.summary().splitlines()[0]}"
     rows = [_row(fact, part[fact.name]) for fact in facts]
     try:
         runs.write_text(folder / "split.json", task.subjects.to_json())

@@ -29,6 +29,16 @@ def identity(science: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+def task_folder(task: str, phantom: bool) -> str:
+    """``hippocampus`` or ``hippocampus-phantom``: the name of the folder of a task's runs."""
+    return f"{task}-phantom" if phantom else task
+
+
+def task_title(task: str, phantom: bool) -> str:
+    """A task's name for a person; a phantom's says so."""
+    return f"{'PHANTOM ' * phantom}{task.replace('_', ' ')}"
+
+
 def run_folder(
     runs: Path, *, task: str, backbone: str, fusion: str, n: int, seed: int, digest: str
 ) -> Path:

@@ -44,8 +44,7 @@ def _show(task: "Task", theta: float, place: Path) -> None:
 
     prepared = Preparer.of(task)(task.found.cases, task.digests)
     measured = measure(prepared, len(task.structures), theta)
-    mark, tag = ("PHANTOM ", "-phantom") if task.is_phantom else ("", "")
-    folder = place / f"{task.name}{tag}" / "cohort"
+    folder = place / runs.task_folder(task.name, task.is_phantom) / "cohort"
     bands = edges(band_count(prepared[0].label().shape))
     power = {kind: np.mean([one.power[kind] for one in measured], axis=0) for kind in KINDS}
     rows = [
@@ -56,7 +55,7 @@ def _show(task: "Task", theta: float, place: Path) -> None:
     try:
         runs.write_csv(folder / "power.csv", list(rows[0]), rows)
         runs.write_csv(folder / "above_theta.csv", list(shares[0]), shares)
-        title = f"{mark}{task.name.replace('_', ' ')}"
+        title = runs.task_title(task.name, task.is_phantom)
         spectra("spectra", title, measured, theta).write(folder)
     except OSError as error:
         raise FdsegError(

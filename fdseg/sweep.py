@@ -71,7 +71,7 @@ def find(config: DictConfig, tasks: dict[str, Task] | None = None) -> Run:
     science = {**configuration.science(config), "fingerprint": task.fingerprint}
     folder = runs.run_folder(
         Path(config.runs).absolute(),
-        task=task.name + ("-phantom" if task.is_phantom else ""),
+        task=runs.task_folder(task.name, task.is_phantom),
         backbone=config.backbone.name,
         fusion=config.fusion.name,
         n=config.n,

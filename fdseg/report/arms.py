@@ -15,7 +15,7 @@ import numpy as np
 from fdseg.report.departures import departures, own, value_at, value_text
 from fdseg.report.finished import Run
 from fdseg.report.paper import FUSIONS, PAPER, SETTINGS
-from fdseg.runs import identity
+from fdseg.runs import identity, task_folder, task_title
 from fdseg.statistics import SubjectScores
 
 Unit = Literal["case", "participant"]
@@ -84,12 +84,12 @@ class Study:
     @property
     def name(self) -> str:
         """``hippocampus`` or ``hippocampus-phantom``, as the folders are called."""
-        return f"{self.task}-phantom" if self.phantom else self.task
+        return task_folder(self.task, self.phantom)
 
     @property
     def title(self) -> str:
         """For a person."""
-        return f"{'PHANTOM ' if self.phantom else ''}{self.task.replace('_', ' ')}"
+        return task_title(self.task, self.phantom)
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from fdseg.errors import FdsegError, first_line
 from fdseg.report.finished import CURVES, METRICS, WIDTHS, Run, read_history, read_rows
 from fdseg.report.spectra import BandErrors, heat_maps, read_errors
 from fdseg.report.tables import Column, Entry, Table, markdown
+from fdseg.runs import task_title
 
 _SCORES = (*METRICS, "nsd")
 #: What training logs as it goes, by the column of ``history.csv``.
@@ -177,7 +178,7 @@ def _overlays(folder: Path) -> dict[str, Image.Image]:
 
 
 def _heat_map(errors: BandErrors, result: Mapping[str, Any]) -> Image.Image:
-    title = f"{'PHANTOM ' * result['phantom']}{result['task'].replace('_', ' ')}"
+    title = task_title(result["task"], result["phantom"])
     panel = f"n = {result['n']}, seed {result['seed']}", result["fusion"]
     theta = None if result["fusion"] == "none" else result["theta"]
     return heat_maps("spectra", title, {panel: errors}, theta).picture()

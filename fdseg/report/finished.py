@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from fdseg.config import scientific
-from fdseg.runs import summarise
+from fdseg.runs import summarise, task_folder
 
 #: The scores of a case that a report compares.
 METRICS = ("dice", "hd95_mm")
@@ -200,7 +200,7 @@ def _check_phantom(
     signs = {"result.json": result, "config.yaml": config}
     signs["manifest.json"] = manifest.get("phantom") is not None
     place = folder.parts[-5] if len(folder.parts) >= 5 else ""
-    if place in (task, f"{task}-phantom"):
+    if place in (task, task_folder(task, phantom=True)):
         signs["its folder"] = place != task
     if len(set(signs.values())) > 1:
         says = ", ".join(f"{sign}: {'phantom' if p else 'real'}" for sign, p in signs.items())
