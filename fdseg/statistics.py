@@ -9,6 +9,10 @@ anything is tested (Fu et al. 2024, section 3.2). There is no function that take
                     two SubjectScores ─ compare ─┴─ Comparison: t-test, Wilcoxon, interval, d_z
                       p-values of several tests ─── Family: Bonferroni, Holm
 
+A test over subjects, the paper's, says whether *these trainings* differ on other subjects. Whether
+other trainings would, with other draws of training subjects and another start, is a question to the
+seeds; :meth:`Comparison.joint_test` asks both at once.
+
 What cannot be computed (the SEM of one subject, a t-test of differences that do not vary) is NaN.
 """
 
@@ -106,7 +110,7 @@ class SubjectScores:
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Student's t interval of the mean over subjects."""
-        half = self.sem * float(stats.t.ppf((1 + level) / 2, max(len(self.subjects) - 1, 1)))
+        half = self.sem * _t_quantile(level, len(self.subjects) - 1)
         return self.mean - half, self.mean + half
 
     @cached_property
@@ -251,6 +255,48 @@ class Comparison:
         ).confidence_interval  # fmt: skip
         return float(low), float(high)
 
+    @cached_property
+    def by_seed(self) -> Floats:
+        """The mean difference over its subjects of each seed, ``[seeds]``: who gained."""
+        return np.nanmean(self.difference.table, axis=0)
+
+    def seeds_interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Student's t interval over seeds: of other trainings, tested on these subjects."""
+        seeds = len(self.by_seed)
+        half = _sd(self.by_seed) / math.sqrt(seeds) * _t_quantile(level, seeds - 1)
+        return float(self.by_seed.mean()) - half, float(self.by_seed.mean()) + half
+
+    def joint_test(self) -> Test:
+        """Whether other trainings, tested on other subjects, would differ: both drawn at random.
+
+        The standard errors over subjects and over seeds are added in squares, and Student's t is
+        taken with Welch and Satterthwaite's degrees of freedom. Its square is the min F′ of Clark
+        (1973), which errs on the safe side: what varies beyond both is counted with each.
+        NaN with one seed or one subject.
+        """
+        if not self.difference.means.any() and not self.by_seed.any():
+            return Test(0.0, 1.0)
+        error, freedom = self._joint_error()
+        if not error > 0:
+            return Test(math.nan, math.nan)
+        t = self.mean / error
+        return Test(t, float(2 * stats.t.sf(abs(t), freedom)))
+
+    def joint_interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Of the mean difference, by the reckoning of :meth:`joint_test`."""
+        error, freedom = self._joint_error()
+        half = error * _t_quantile(level, freedom) if error else error
+        return self.mean - half, self.mean + half
+
+    def _joint_error(self) -> tuple[float, float]:
+        """Standard error of the mean difference over subjects and seeds, degrees of freedom."""
+        axes = (self.difference.means, self.by_seed)
+        squares = [0.0 if _constant(v) else _sd(v) ** 2 / len(v) for v in axes]
+        if min(map(len, axes)) < 2:
+            return math.nan, math.nan
+        parts = sum(s**2 / (len(v) - 1) for s, v in zip(squares, axes, strict=True))
+        return math.sqrt(sum(squares)), sum(squares) ** 2 / parts if parts else math.inf
+
     @property
     def effect_size(self) -> float:
         """Cohen's d_z: mean difference over the standard deviation of the differences."""
@@ -327,6 +373,11 @@ def _power(effect: float, subjects: int, alpha: float) -> float:
     freedom, shift = subjects - 1, effect * math.sqrt(subjects)
     limit = stats.t.isf(alpha / 2, freedom)
     return float(stats.nct.sf(limit, freedom, shift) + stats.nct.cdf(-limit, freedom, shift))
+
+
+def _t_quantile(level: float, freedom: float) -> float:
+    """Half the width of Student's interval, in standard errors; NaN without a degree of freedom."""
+    return float(stats.t.ppf((1 + level) / 2, freedom)) if freedom > 0 else math.nan
 
 
 def _sd(values: Floats) -> float:

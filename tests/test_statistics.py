@@ -211,6 +211,73 @@ class TestInterval:
         assert found.interval(0.99)[0] < found.interval(0.95)[0] < found.interval(0.8)[0]
 
 
+def clark(table):
+    """Min F′, its degrees of freedom and p, from the two t-tests (Clark 1973)."""
+    subjects, seeds = (stats.ttest_1samp(table.mean(axis=axis), 0) for axis in (1, 0))
+    f1, f2 = subjects.statistic**2, seeds.statistic**2
+    f, freedom = f1 * f2 / (f1 + f2), (f1 + f2) ** 2 / (f1**2 / seeds.df + f2**2 / subjects.df)
+    return f, freedom, stats.f.sf(f, 1, freedom)
+
+
+class TestOtherTrainings:
+    @given(st.integers(2, 30), st.integers(2, 12), st.integers(0, 2**32 - 1))
+    def test_the_joint_test_is_clarks(self, subjects, seeds, state):
+        rng = np.random.default_rng(state)
+        table = rng.normal(rng.normal(), 1, (subjects, seeds)) + rng.normal(0, 1, (1, seeds))
+        found = Comparison(scores(table))
+        f, freedom, p = clark(table)
+        test = found.joint_test()
+        assert test.statistic**2 == pytest.approx(f)
+        assert test.p == pytest.approx(p, rel=1e-6)
+        half = abs(table.mean()) / f**0.5 * stats.t.ppf(0.975, freedom)
+        expected = (table.mean() - half, table.mean() + half)
+        assert found.joint_interval() == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+    def test_over_seeds_it_is_students_interval_of_the_seeds(self):
+        table = np.random.default_rng(0).normal(0.3, 1, (20, 5))
+        found = Comparison(scores(table))
+        assert found.by_seed == pytest.approx(table.mean(axis=0))
+        for level in (0.8, 0.95):
+            expected = stats.ttest_1samp(table.mean(axis=0), 0).confidence_interval(level)
+            assert found.seeds_interval(level) == pytest.approx([*expected])
+
+    @pytest.mark.parametrize("between_seeds", [0.0, 1.0, 5.0])
+    def test_trainings_that_differ_by_chance_are_not_taken_for_an_effect(self, between_seeds):
+        rng = np.random.default_rng(7)
+        found = [
+            Comparison(
+                scores(rng.normal(0, between_seeds, (1, 5)) + rng.normal(0, 2, (30, 1))
+                       + rng.normal(0, 1, (30, 5)))
+            ) for _ in range(400)
+        ]  # fmt: skip
+        wrong = np.mean([c.joint_test().p < 0.05 for c in found])
+        assert wrong <= 0.05 + 2 * (0.05 * 0.95 / 400) ** 0.5
+        covered = [low < 0 < high for low, high in (c.joint_interval() for c in found)]
+        assert np.mean(covered) == 1 - wrong
+        if between_seeds == 5:  # the test over subjects does take them for one
+            assert np.mean([c.t_test().p < 0.05 for c in found]) > 0.5
+
+    def test_an_effect_in_every_training_and_subject_is_found(self):
+        rng = np.random.default_rng(1)
+        found = [Comparison(scores(1 + rng.normal(0, 0.5, (30, 5)))) for _ in range(50)]
+        assert all(c.joint_test().p < 0.001 for c in found)
+
+    def test_one_seed_says_nothing_of_others(self):
+        found = differences(0.1, 0.3, 0.2)
+        numbers = [found.joint_test().p, *found.joint_interval(), *found.seeds_interval()]
+        assert all(math.isnan(number) for number in numbers)
+
+    def test_the_same_everywhere_has_no_test_and_a_point_as_interval(self):
+        found = Comparison(scores(np.full((4, 3), 0.1)))
+        assert math.isnan(found.joint_test().p)
+        assert found.joint_interval() == pytest.approx((0.1, 0.1), abs=1e-12)
+        assert Comparison(scores(np.zeros((4, 3)))).joint_test().p == 1
+
+    def test_a_seed_counts_with_the_subjects_that_it_has(self):
+        found = Comparison(scores([[1.0, 2.0], [3.0, np.nan], [5.0, 4.0]]))
+        assert found.by_seed == pytest.approx([3, 3])
+
+
 class TestDegenerateCases:
     def test_no_difference_at_all_is_no_evidence(self):
         found = differences(0, 0, 0, 0)

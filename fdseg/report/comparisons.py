@@ -22,10 +22,12 @@ def comparisons(found: Findings) -> Table:
         Column("p, Holm", ("p_holm",)),
         Column("p, Wilcoxon", ("p_wilcoxon",)),
         *([Column("p, persons", ("p_persons",))] if persons else []),
+        Column("seeds better", ("seeds_better", "seeds")),
+        Column("[95 %] with seeds", ("joint_low", "joint_high")),
+        Column("p, with seeds", ("p_joint",)),
         Column("d_z", ("d_z",)),
         Column("needed", ("subjects_needed",)),
         Column("subjects", ("subjects",)),
-        Column("seeds", ("seeds",)),
     ]
     notes = [
         "Arm minus baseline, over the pairs of test subject and seed that both have; Dice in "
@@ -33,6 +35,9 @@ def comparisons(found: Findings) -> Table:
         f"p: paired t-test over test {subjects_of(rules.unit)}, two-sided; × {tests}: Bonferroni "
         "over the independent tasks; Holm: over all comparisons of this score in the report; "
         "Wilcoxon: signed ranks.",
+        "All these say whether these trainings would differ on other subjects. With seeds: whether "
+        "other trainings would too; the standard errors over subjects and over seeds, added in "
+        "squares (Clark 1973).",
         f"d_z: mean over standard deviation of the differences. needed: test subjects that would "
         f"show it with {rules.power:.0%} power at α = {rules.alpha:g} / {tests}.",
     ]
@@ -54,7 +59,7 @@ def _comparison(contrast: Contrast, persons: bool) -> tuple[Entry, ...]:
     mean, sem, low, high = (
         x * shown.factor for x in (comparison.mean, comparison.sem, *contrast.interval)
     )
-    interval = f"[{number(low, DIGITS, sign=True)}, {number(high, DIGITS, sign=True)}]"
+    joint = [x * shown.factor for x in contrast.joint_interval]
     d_z, needed = comparison.effect_size, contrast.needed
     subjects, seeds = len(comparison.difference.subjects), len(comparison.difference.seeds)
     p_values = [contrast.p, contrast.bonferroni, contrast.holm, contrast.wilcoxon]
@@ -65,11 +70,19 @@ def _comparison(contrast: Contrast, persons: bool) -> tuple[Entry, ...]:
         Entry(contrast.baseline.name, (contrast.baseline.name,)),
         Entry(shown.name, (contrast.metric,)),
         Entry(
-            f"{number(mean, DIGITS, sign=True)} {interval}", (mean, sem, low, high), contrast.bold
+            f"{number(mean, DIGITS, sign=True)} {_interval(low, high)}",
+            (mean, sem, low, high),
+            contrast.bold,
         ),
         *(Entry(probability(p), (p,)) for p in p_values),
+        Entry(f"{contrast.seeds_better} of {seeds}", (contrast.seeds_better, seeds)),
+        Entry(_interval(*joint), tuple(joint)),
+        Entry(probability(contrast.p_joint), (contrast.p_joint,)),
         Entry(number(d_z, 2, sign=True), (d_z,)),
         Entry("–" if needed is None else str(needed), (needed,)),
         Entry(str(subjects), (subjects,)),
-        Entry(str(seeds), (seeds,)),
     )
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{number(low, DIGITS, sign=True)}, {number(high, DIGITS, sign=True)}]"

@@ -90,6 +90,8 @@ class Contrast:
         needed: test subjects to find it, at the Bonferroni-corrected level.
         people: number of persons among the test subjects.
         p_people: of the paired t-test over persons, each the mean of its cases.
+        p_joint: of the test over subjects and seeds at once; NaN with one seed.
+        joint_interval: of the mean difference for other subjects and other seeds, 95 %.
         bold: the paper's mark, see :func:`findings`.
     """
 
@@ -106,6 +108,8 @@ class Contrast:
     needed: int | None
     people: int
     p_people: float
+    p_joint: float
+    joint_interval: tuple[float, float]
     holm: float = float("nan")
     bold: bool = False
 
@@ -113,6 +117,12 @@ class Contrast:
     def better(self) -> bool:
         """Whether the difference is an improvement."""
         return (self.comparison.mean > 0) == SHOWN[self.metric].more and self.comparison.mean != 0
+
+    @property
+    def seeds_better(self) -> int:
+        """Of how many seeds the mean difference is an improvement."""
+        by_seed = self.comparison.by_seed
+        return int((by_seed > 0).sum() if SHOWN[self.metric].more else (by_seed < 0).sum())
 
     @property
     def key(self) -> str:
@@ -153,6 +163,8 @@ def contrast(task: str, rules: Rules, cell: Cell, baseline: Cell, metric: str) -
         needed=comparison.subjects_needed(rules.power, rules.alpha / rules.tests(task)),
         people=len(by_person.difference.subjects),
         p_people=by_person.t_test().p,
+        p_joint=comparison.joint_test().p,
+        joint_interval=comparison.joint_interval(),
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from fdseg.report.contrasts import SHOWN, Cell, Contrast
@@ -100,6 +101,7 @@ def differences(found: Findings) -> Drawing | None:
                 axis.plot(x, values, "o", ms=3.5, mec="none", alpha=0.4, color=colour)
                 mean, low, high = _gain(contrast)
                 axis.errorbar(place, mean, _bars(mean, low, high), fmt="_", ms=12, color="black")
+                axis.add_artist(Line2D([place] * 2, _with_seeds(contrast), color="black", lw=0.7))
             axis.set_xticks(range(len(fusions)), labels=fusions)
             axis.set_xlim(-0.6, len(fusions) - 0.4)
             axis.grid(visible=False, axis="x")
@@ -112,7 +114,7 @@ def differences(found: Findings) -> Drawing | None:
     return Drawing(
         f"{study.name}-differences",
         "What each test subject gains over none, a point per subject (the mean of its seeds). "
-        "Black: mean and its 95 % BCa interval.",
+        "Black: mean and its 95 % BCa interval; thin: its interval for other seeds as well.",
         f"{study.title}: paired differences to none. Mean gain in Dice points: {'; '.join(gains)}.",
         figure,
     )
@@ -178,6 +180,8 @@ def controls(found: Findings) -> Drawing | None:
             ):
                 axis.errorbar(mean, y, xerr=_bars(mean, low, high), **marker)
             if contrast:
+                seeds = _with_seeds(contrast)
+                right.add_artist(Line2D(seeds, [y] * 2, color=marker["color"], lw=0.7))
                 gains.append(f"n = {n}, {cell.arm.name}: {_gain(contrast)[0]:+.1f}")
         left.set_yticks(range(len(cells)), labels=[cell.arm.name for cell in cells])
         right.set_yticks(range(len(cells)), labels=[])
@@ -188,7 +192,7 @@ def controls(found: Findings) -> Drawing | None:
     return Drawing(
         f"{study.name}-controls",
         "All arms at the same n: mean Dice with its 95 % interval, and the paired difference to "
-        "the arm without a split, with its BCa interval.",
+        "the arm without a split, with its BCa interval; thin: for other seeds as well.",
         f"{study.title}: Dice of all arms. Difference to none in points: {'; '.join(gains)}.",
         figure,
     )
@@ -213,6 +217,15 @@ def _gain(contrast: Contrast) -> tuple[float, float, float]:
     """Mean difference and its interval, as shown."""
     factor, (low, high) = SHOWN[contrast.metric].factor, contrast.interval
     return factor * contrast.comparison.mean, factor * low, factor * high
+
+
+def _with_seeds(contrast: Contrast) -> tuple[float, float]:
+    """The interval for other subjects and other seeds, as shown; NaN with one seed.
+
+    With few seeds it is wide: as an artist, which axes do not make room for, it may leave them.
+    """
+    low, high = contrast.joint_interval
+    return SHOWN[contrast.metric].factor * low, SHOWN[contrast.metric].factor * high
 
 
 def _bars(mean: ArrayLike, low: ArrayLike, high: ArrayLike) -> np.ndarray:

@@ -47,6 +47,28 @@ def test_a_contrast_is_the_paired_test_over_subject_means(grid):
     assert found.p_people == pytest.approx(stats.ttest_1samp(pairs, 0).pvalue)
 
 
+@pytest.mark.parametrize(("metric", "sign", "better"), [("dice", 1, 4), ("hd95_mm", -1, 6)])
+def test_seeds_that_gain_are_those_with_more_dice_or_less_hd95(grid, metric, sign, better):
+    for seed in range(6):
+        grid.add("none", 4, seed, dice=0.7)
+        grid.add("early", 4, seed, dice=0.7 + 0.1 * (seed % 3 - 0.5))
+    means = {}
+    for run in collect(grid.root).runs:
+        means[run.fusion, run.seed] = np.mean([case.scores[metric] for case in run.cases])
+    gains = [sign * (means["early", s] - means["none", s]) for s in range(6)]
+    found = contrast(only(grid.root), "early", metric)
+    assert found.seeds_better == sum(gain > 0 for gain in gains) == better
+
+
+def test_a_gain_that_seeds_do_not_agree_on_is_none_for_other_trainings(grid):
+    for seed, gain in enumerate((0.2, -0.05, 0.15, -0.1, 0.1)):
+        grid.add("none", 4, seed, dice=0.6)
+        grid.add("early", 4, seed, dice=0.6 + gain)
+    found = contrast(only(grid.root), "early")
+    assert found.p < 0.001 < 0.3 < found.p_joint
+    assert found.joint_interval[0] < 0 < found.joint_interval[1]
+
+
 def test_persons_can_be_the_unit(grid):
     grid.cell("none", 4, 2)
     grid.cell("early", 4, 2)

@@ -112,6 +112,15 @@ class TestComparisons:
         )
         assert float(row["low"]) < float(row["difference"]) < float(row["high"])
         assert float(row["p_bonferroni"]) == pytest.approx(min(1, 4 * float(row["p_t"])))
+        assert float(row["joint_low"]) < float(row["difference"]) < float(row["joint_high"])
+        assert (float(row["joint_low"]) > 0) == (float(row["p_joint"]) < 0.05)
+        assert (row["seeds_better"], row["seeds"]) == ("3", "3")
+
+    def test_one_seed_has_no_interval_for_others(self, tmp_path):
+        Grid(tmp_path, "heart").cell("none", 4, 1)
+        Grid(tmp_path, "heart").cell("early", 4, 1)
+        (table,) = tables(tmp_path, comparisons)
+        assert column(table, "p, with seeds") == ["–", "–"]
 
     def test_what_is_missing_is_said(self, tmp_path):
         grid = Grid(tmp_path, "heart")
