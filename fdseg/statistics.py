@@ -17,7 +17,7 @@ What cannot be computed (the SEM of one subject, a t-test of differences that do
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,8 +32,8 @@ Pairs = tuple[tuple[str, int], ...]
 
 #: Differences that vary less than this, relative to the largest, are equal but for rounding.
 _ROUNDING = 1e-12
-#: No experiment needs more subjects; a smaller effect than that is none.
-_MOST_SUBJECTS = 1_000_000
+#: No experiment has more subjects or seeds; an effect that needs them is none.
+_MOST = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,11 +291,10 @@ class Comparison:
     def _joint_error(self) -> tuple[float, float]:
         """Standard error of the mean difference over subjects and seeds, degrees of freedom."""
         axes = (self.difference.means, self.by_seed)
-        squares = [0.0 if _constant(v) else _sd(v) ** 2 / len(v) for v in axes]
         if min(map(len, axes)) < 2:
             return math.nan, math.nan
-        parts = sum(s**2 / (len(v) - 1) for s, v in zip(squares, axes, strict=True))
-        return math.sqrt(sum(squares)), sum(squares) ** 2 / parts if parts else math.inf
+        squares = [0.0 if _constant(values) else _sd(values) ** 2 / len(values) for values in axes]
+        return _combined(squares, [len(values) - 1 for values in axes])
 
     @property
     def effect_size(self) -> float:
@@ -318,15 +317,32 @@ class Comparison:
         effect = abs(self.effect_size)
         if not effect > 0:
             return None
-        low, high = 1, 2  # low never suffices, high does
-        while _power(effect, high, alpha) < power:
-            low, high = high, 2 * high
-            if high > _MOST_SUBJECTS:
-                return None
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if _power(effect, middle, alpha) >= power else (middle, high)
-        return high
+        return _least(lambda n: _power(effect * math.sqrt(n), n - 1, alpha) >= power)
+
+    def seeds_needed(self, power: float = 0.8, alpha: float = 0.05) -> int | None:
+        """The least number of seeds with which :meth:`joint_test` would find such an effect.
+
+        On as many subjects as here, with the components of variance that the difference has.
+
+        Args:
+            power: chance of finding it.
+            alpha: of the two-sided test.
+
+        Returns:
+            ``None`` where there is no effect to find, or with one seed, or where no number of seeds
+            could, because these are too few subjects.
+        """
+        variance, subjects = self.difference.variance(), len(self.difference.subjects)
+        rest = variance.residual / subjects
+        if not rest >= 0 or not self.mean:
+            return None
+
+        def found(seeds: int) -> bool:
+            over = (variance.subjects / subjects + rest / seeds, (variance.seeds + rest) / seeds)
+            error, freedom = _combined(over, (subjects - 1, seeds - 1))
+            return error == 0 or _power(abs(self.mean) / error, freedom, alpha) >= power
+
+        return _least(found)
 
 
 @dataclass(frozen=True)
@@ -368,9 +384,28 @@ class Family:
             )
 
 
-def _power(effect: float, subjects: int, alpha: float) -> float:
-    """Of the two-sided paired t-test, from the noncentral t distribution."""
-    freedom, shift = subjects - 1, effect * math.sqrt(subjects)
+def _combined(squares: Sequence[float], freedoms: Sequence[float]) -> tuple[float, float]:
+    """Standard error from squared ones, and its degrees of freedom by Welch and Satterthwaite."""
+    total = sum(squares)
+    parts = sum(square**2 / freedom for square, freedom in zip(squares, freedoms, strict=True))
+    return math.sqrt(total), total**2 / parts if parts else math.inf
+
+
+def _least(suffices: Callable[[int], bool]) -> int | None:
+    """The least number from two on that does; ``None`` if not even the most does."""
+    low, high = 1, 2
+    while not suffices(high):
+        low, high = high, 2 * high
+        if high > _MOST:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if suffices(middle) else (middle, high)
+    return high
+
+
+def _power(shift: float, freedom: float, alpha: float) -> float:
+    """Of a two-sided t-test, from the noncentral t distribution."""
     limit = stats.t.isf(alpha / 2, freedom)
     return float(stats.nct.sf(limit, freedom, shift) + stats.nct.cdf(-limit, freedom, shift))
 

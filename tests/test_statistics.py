@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from fdseg.errors import FdsegError
-from fdseg.statistics import Comparison, Family, SubjectScores, compare
+from fdseg.statistics import Comparison, Family, SubjectScores, Variance, compare
 
 
 def scores(table, subjects=None, seeds=None):
@@ -261,6 +261,37 @@ class TestOtherTrainings:
         rng = np.random.default_rng(1)
         found = [Comparison(scores(1 + rng.normal(0, 0.5, (30, 5)))) for _ in range(50)]
         assert all(c.joint_test().p < 0.001 for c in found)
+
+    @pytest.mark.parametrize(("seeds", "residual"), [(0.5, 0.2), (0.2, 2.0), (1.0, 0.0)])
+    def test_as_many_seeds_as_needed_find_it_four_times_in_five(self, seeds, residual):
+        # More often where much varies beyond both, which the test counts twice.
+        rng = np.random.default_rng(5)
+
+        def trained(count):
+            return Comparison(
+                scores(0.6 + rng.normal(0, 0.3, (40, 1)) + rng.normal(0, seeds, (1, count))
+                       + rng.normal(0, residual, (40, count)))
+            )  # fmt: skip
+
+        class Known(SubjectScores):  # the components that the data is made with
+            def variance(self):
+                return Variance(0.3**2, seeds**2, residual**2)
+
+        table = trained(4).difference.table
+        table = table - table.mean() + 0.6
+        some = Known(tuple(f"s{i:02}" for i in range(40)), tuple(range(4)), table)
+        needed = Comparison(some).seeds_needed()
+        found = [np.mean([trained(k).joint_test().p < 0.05 for _ in range(400)])
+                 for k in (needed, needed // 2)]  # fmt: skip
+        assert 0.74 < found[0] < 0.92
+        assert found[1] < 0.5
+
+    def test_too_few_subjects_are_not_made_up_for_by_seeds(self):
+        table = np.random.default_rng(0).normal(0, 1, (4, 1)) + 0.1
+        table = table + np.random.default_rng(1).normal(0, 0.1, (4, 6))
+        assert Comparison(scores(table)).seeds_needed() is None
+        assert differences(0.1, 0.3, 0.2).seeds_needed() is None  # one seed
+        assert Comparison(scores(np.zeros((4, 3)))).seeds_needed() is None
 
     def test_one_seed_says_nothing_of_others(self):
         found = differences(0.1, 0.3, 0.2)

@@ -27,6 +27,7 @@ def comparisons(found: Findings) -> Table:
         Column("p, with seeds", ("p_joint",)),
         Column("d_z", ("d_z",)),
         Column("needed", ("subjects_needed",)),
+        Column("seeds needed", ("seeds_needed",)),
         Column("subjects", ("subjects",)),
     ]
     notes = [
@@ -38,8 +39,9 @@ def comparisons(found: Findings) -> Table:
         "All these say whether these trainings would differ on other subjects. With seeds: whether "
         "other trainings would too; the standard errors over subjects and over seeds, added in "
         "squares (Clark 1973).",
-        f"d_z: mean over standard deviation of the differences. needed: test subjects that would "
-        f"show it with {rules.power:.0%} power at α = {rules.alpha:g} / {tests}.",
+        "d_z: mean over standard deviation of the differences. needed: test subjects that would "
+        "show it in these trainings; seeds needed: seeds that would show it, with seeds, on these "
+        f"subjects (–: none could); with {rules.power:.0%} power at α = {rules.alpha:g} / {tests}.",
     ]
     if persons:
         people = max(c.people for c in found.contrasts)
@@ -60,7 +62,7 @@ def _comparison(contrast: Contrast, persons: bool) -> tuple[Entry, ...]:
         x * shown.factor for x in (comparison.mean, comparison.sem, *contrast.interval)
     )
     joint = [x * shown.factor for x in contrast.joint_interval]
-    d_z, needed = comparison.effect_size, contrast.needed
+    d_z = comparison.effect_size
     subjects, seeds = len(comparison.difference.subjects), len(comparison.difference.seeds)
     p_values = [contrast.p, contrast.bonferroni, contrast.holm, contrast.wilcoxon]
     p_values += [contrast.p_people] if persons else []
@@ -79,7 +81,10 @@ def _comparison(contrast: Contrast, persons: bool) -> tuple[Entry, ...]:
         Entry(_interval(*joint), tuple(joint)),
         Entry(probability(contrast.p_joint), (contrast.p_joint,)),
         Entry(number(d_z, 2, sign=True), (d_z,)),
-        Entry("–" if needed is None else str(needed), (needed,)),
+        *(
+            Entry("–" if needed is None else str(needed), (needed,))
+            for needed in (contrast.needed, contrast.seeds_needed)
+        ),
         Entry(str(subjects), (subjects,)),
     )
 

@@ -88,6 +88,7 @@ class Contrast:
         wilcoxon: p-value of the signed-rank test.
         interval: of the mean difference, 95 %.
         needed: test subjects to find it, at the Bonferroni-corrected level.
+        seeds_needed: seeds to find it on these subjects with the test over both, at that level.
         people: number of persons among the test subjects.
         p_people: of the paired t-test over persons, each the mean of its cases.
         p_joint: of the test over subjects and seeds at once; NaN with one seed.
@@ -106,6 +107,7 @@ class Contrast:
     wilcoxon: float
     interval: tuple[float, float]
     needed: int | None
+    seeds_needed: int | None
     people: int
     p_people: float
     p_joint: float
@@ -149,6 +151,7 @@ def contrast(task: str, rules: Rules, cell: Cell, baseline: Cell, metric: str) -
     people = [c.people[metric] for c in (cell, baseline)]
     by_person = compare(*(scores for scores in people if scores is not None))
     p = comparison.t_test().p
+    alpha = rules.alpha / rules.tests(task)
     return Contrast(
         n=cell.n,
         arm=cell.arm,
@@ -160,7 +163,8 @@ def contrast(task: str, rules: Rules, cell: Cell, baseline: Cell, metric: str) -
         bonferroni=rules.bonferroni(task, p),
         wilcoxon=comparison.wilcoxon().p,
         interval=comparison.interval(),
-        needed=comparison.subjects_needed(rules.power, rules.alpha / rules.tests(task)),
+        needed=comparison.subjects_needed(rules.power, alpha),
+        seeds_needed=comparison.seeds_needed(rules.power, alpha),
         people=len(by_person.difference.subjects),
         p_people=by_person.t_test().p,
         p_joint=comparison.joint_test().p,

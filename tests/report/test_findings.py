@@ -66,6 +66,8 @@ def test_a_gain_that_seeds_do_not_agree_on_is_none_for_other_trainings(grid):
         grid.add("early", 4, seed, dice=0.6 + gain)
     found = contrast(only(grid.root), "early")
     assert found.p < 0.001 < 0.3 < found.p_joint
+    assert found.needed < 52
+    assert found.seeds_needed > 5
     assert found.joint_interval[0] < 0 < found.joint_interval[1]
 
 

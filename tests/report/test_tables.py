@@ -115,6 +115,7 @@ class TestComparisons:
         assert float(row["joint_low"]) < float(row["difference"]) < float(row["joint_high"])
         assert (float(row["joint_low"]) > 0) == (float(row["p_joint"]) < 0.05)
         assert (row["seeds_better"], row["seeds"]) == ("3", "3")
+        assert row["seeds_needed"] == ""  # with four subjects, no number of seeds
 
     def test_one_seed_has_no_interval_for_others(self, tmp_path):
         Grid(tmp_path, "heart").cell("none", 4, 1)
