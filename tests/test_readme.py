@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import fdseg
 
 README = Path(fdseg.__file__).parent.parent / "README.md"
@@ -17,6 +19,7 @@ def commands(name):
     return re.search(rf"<!-- run: {name} -->\n```sh\n(.*?)```", README.read_text(), re.S)[1]
 
 
+@pytest.mark.slow
 def test_the_example_of_a_folder_of_ones_own_runs_to_its_end(tmp_path):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ended = subprocess.run(
