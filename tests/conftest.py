@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from hydra.utils import instantiate
+from hypothesis import settings
 from omegaconf import OmegaConf
 
 from fdseg import config as configuration
@@ -26,6 +27,9 @@ from fdseg.data.msd import MSDCohort
 from fdseg.data.task import Task
 from fdseg.runs import write_text
 
+# How long an example takes says more of what else the machine does than of fdseg.
+settings.register_profile("fdseg", deadline=None)
+settings.load_profile("fdseg")
 
 SHAPE = (10, 13, 8)
 # Anisotropic, and turned by 10° about z; its first axis points to the left.

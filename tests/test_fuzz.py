@@ -238,7 +238,6 @@ def trained_run(make_run, tmp_path_factory):
 def fuzz(examples):
     return settings(
         max_examples=examples,
-        deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -211,7 +211,7 @@ def distances_by_brute_force(prediction, label, spacing, neighbours):
     return sorted(to_label), sorted(to_prediction)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(pairs(), st.sampled_from([6, 26]))
 def test_every_distance_is_that_of_brute_force(pair, neighbours):
     found = surface_distances(*pair, neighbours=neighbours)
@@ -220,7 +220,7 @@ def test_every_distance_is_that_of_brute_force(pair, neighbours):
     np.testing.assert_allclose(np.sort(found.label_to_prediction), to_prediction, rtol=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs(), st.sampled_from(["pooled", "max_of_directed"]))
 def test_scores_do_not_care_which_mask_is_the_label(pair, definition):
     prediction, label, spacing = pair
@@ -232,7 +232,7 @@ def test_scores_do_not_care_which_mask_is_the_label(pair, definition):
         assert measure(prediction, label) == measure(label, prediction)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs())
 def test_scores_are_finite_and_no_distance_exceeds_the_diagonal(pair):
     found = score(*pair, tolerance_mm=1)
@@ -241,7 +241,7 @@ def test_scores_are_finite_and_no_distance_exceeds_the_diagonal(pair):
     assert 0 <= found.hd95_mm <= volume_diagonal_mm(pair[0].shape, pair[2])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs(), st.permutations(range(3)))
 def test_distances_do_not_depend_on_the_order_of_axes_in_memory_or_on_more_background(pair, order):
     prediction, label, spacing = pair
@@ -252,7 +252,7 @@ def test_distances_do_not_depend_on_the_order_of_axes_in_memory_or_on_more_backg
         np.testing.assert_allclose(np.sort(one), np.sort(other), rtol=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(pairs())
 def test_a_mask_agrees_perfectly_with_itself(pair):
     found = score(pair[0], pair[0].copy(order="F"), pair[2], tolerance_mm=0)

@@ -184,7 +184,7 @@ def test_preprocessing_leaves_its_input_as_it_was():
 lengths = st.tuples(*[st.integers(1, 9)] * 3)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(shape=lengths, size=lengths)
 def test_the_offset_is_where_torchio_puts_the_first_voxel_for_every_parity(shape, size):
     assume(np.prod(shape) > 1)

@@ -23,7 +23,7 @@ from fdseg.frequency.bands import (
 
 SIZES = st.integers(1, 48)
 THETAS = st.integers(1, 100).map(lambda percent: percent / 100)
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=60)
 
 
 def close(a, b):

@@ -19,7 +19,7 @@ SHAPES = st.tuples(st.integers(1, 2), st.integers(1, 3), GRIDS).map(lambda s: (*
 SEEDS = st.integers(0, 2**16)
 
 narrow_bands = pytest.mark.filterwarnings("ignore:theta=:UserWarning")
-few = settings(max_examples=50, deadline=None)
+few = settings(max_examples=50)
 
 
 def volume(shape, seed=0, dtype=torch.float64):

@@ -16,7 +16,7 @@ THETAS = st.one_of(THETA, st.tuples(THETA, st.just(1.0), THETA))
 GRIDS = st.tuples(st.integers(1, 13), st.integers(1, 13), st.integers(1, 9))
 SHAPES = st.tuples(st.integers(1, 2), st.integers(1, 3), GRIDS).map(lambda s: (*s[:2], *s[2]))
 SEEDS = st.integers(0, 2**16)
-few = settings(max_examples=30, deadline=None)
+few = settings(max_examples=30)
 
 
 def volume(shape, seed=0, dtype=torch.float64):

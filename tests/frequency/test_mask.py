@@ -30,7 +30,7 @@ SHAPES = st.tuples(st.integers(1, 2), st.integers(1, 3), GRIDS).map(lambda s: (*
 SEEDS = st.integers(0, 2**16)
 
 narrow_bands = pytest.mark.filterwarnings("ignore:theta=:UserWarning")
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25)
 each_mask = pytest.mark.parametrize("name", MASKS)
 each_hard_mask = pytest.mark.parametrize("name", HARD)
 

@@ -16,7 +16,7 @@ SHAPES = st.tuples(
     st.integers(1, 2), st.integers(1, 2), st.integers(4, 14), st.integers(4, 14), st.integers(1, 6)
 )
 SEEDS = st.integers(0, 2**16)
-few = settings(max_examples=40, deadline=None)
+few = settings(max_examples=40)
 AXES = (2, 3, 4)
 
 

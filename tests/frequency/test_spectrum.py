@@ -22,7 +22,7 @@ from fdseg.frequency.spectrum import (
 )
 
 SIZES = st.tuples(st.integers(2, 13), st.integers(2, 13), st.integers(1, 5))
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=60)
 
 
 def wave(size, kx, ky, amplitude=1.0, phase=0.0):

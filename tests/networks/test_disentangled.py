@@ -190,7 +190,7 @@ def test_several_input_channels_are_taken(fusion):
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(size=st.tuples(st.integers(7, 13), st.integers(7, 13), st.integers(1, 13)))
 def test_padding_lets_a_backbone_of_multiples_take_any_grid(fusion, size):
     net = wrapped(Quarter(4), fusion, split=BoxSplit(0.4), multiple_of=4, minimum=8)

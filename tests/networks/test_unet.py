@@ -11,7 +11,7 @@ from fdseg.networks import ResidualUNet, SegmentationNetwork
 from fdseg.networks.conv import Conv3x3x3
 from fdseg.networks.unet import NormAct, ResidualLevel
 
-few = settings(max_examples=15, deadline=None)
+few = settings(max_examples=15)
 
 
 def count(network):
