@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import hydra
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from commands import compose
 from hydra.utils import instantiate
 from hypothesis import settings
 from omegaconf import OmegaConf
@@ -158,14 +158,19 @@ def make_task(msd: Files, tmp_path: Path) -> Callable[..., Task]:
     return make
 
 
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared cases, made once for the trainings of a file."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(scope="session")
 def make_run() -> Callable[..., Path]:
     """Writes what prediction needs of a run, with weights that nobody trained."""
 
     def make(folder: Path, *overrides: str, weights: int = 0) -> Path:
         words = ["data.root=/data", "data.size=[16,20,12]", "theta=0.3", *overrides]
-        with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
-            config = configuration.resolve(hydra.compose("train", overrides=words))
+        config = configuration.resolve(compose("train", *words))
         config.trainer.precision = "32-true"
         write_text(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
         torch.manual_seed(weights)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-import hydra
 import numpy as np
 import yaml
+from commands import compose
 from omegaconf import OmegaConf
 
 from fdseg import config as configuration
@@ -134,8 +134,7 @@ def paper_grid(root: Path, seeds=10, **options) -> list[Path]:
 
 @cache
 def _compose(words):
-    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
-        config = configuration.resolve(hydra.compose("train", overrides=list(words)))
+    config = configuration.resolve(compose("train", *words))
     config.trainer.precision, config.folder = "32-true", "somewhere"
     return json.dumps(OmegaConf.to_container(config, resolve=True))
 

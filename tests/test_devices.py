@@ -2,11 +2,10 @@
 
 import csv
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
+from commands import shell
 
 from fdseg.data.datamodule import EpochSampler
 
@@ -19,11 +18,7 @@ WORDS = [
 
 
 def train(*words):
-    ended = subprocess.run(
-        [sys.executable, "-m", "fdseg.train", *words, *WORDS],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    ended = shell("train", *words, *WORDS, env=os.environ | {"OMP_NUM_THREADS": "1"})
     return ended.returncode, ended.stdout, ended.stderr
 
 

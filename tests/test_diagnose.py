@@ -1,19 +1,16 @@
 """Filtered test volumes shown to trained networks: the scores, their table and figures."""
 
-import csv
 import json
 import shutil
-from pathlib import Path
 
-import hydra
 import numpy as np
 import pytest
 import torch
 import yaml
+from commands import compose, table, trained
 from matplotlib.image import imread
 
-from fdseg import config as configuration
-from fdseg import diagnose, train
+from fdseg import diagnose
 from fdseg.errors import FdsegError
 from fdseg.report.responses import mean_dice, response_curves
 from fdseg.trained import read_run
@@ -33,22 +30,13 @@ def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     folders = {}
     for fusion in ("none", "early"):
-        with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
-            config = hydra.compose("train", overrides=[*TINY, f"runs={root}", f"fusion={fusion}"])
-        train.run(config)
-        folders[fusion] = Path(config.folder)
+        folders[fusion] = trained(*TINY, f"runs={root}", f"fusion={fusion}")
     return folders
 
 
 def run(folders, *overrides):
     words = [f"run=[{','.join(map(str, folders))}]", f"cutoffs={[*CUTOFFS]}", *overrides]
-    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
-        diagnose.run(hydra.compose("diagnose", overrides=words))
-
-
-def table(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
+    diagnose.run(compose("diagnose", *words))
 
 
 @pytest.fixture(scope="module")
@@ -185,16 +173,12 @@ def test_the_data_may_have_moved(msd, tmp_path):
              "data.split.training=6", "data.split.validation=2", "data.split.test=2", "n=2",
              "trainer.max_epochs=1", "trainer.accelerator=cpu", "theta=0.4",
              "fusion=early"]  # fmt: skip
-    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
-        config = hydra.compose(
-            "train", overrides=[*words, f"data.root={msd.root}", f"runs={tmp_path / 'runs'}"]
-        )
-    train.run(config)
+    folder = trained(*words, f"data.root={msd.root}", f"runs={tmp_path / 'runs'}")
     msd.root.rename(tmp_path / "moved")
     with pytest.raises(FdsegError, match="no such folder"):
-        run([config.folder])
-    run([config.folder], f"root={tmp_path / 'moved'}", f"cache={tmp_path / 'cache'}")
-    assert (Path(config.folder) / "diagnosis" / "responses.csv").is_file()
+        run([folder])
+    run([folder], f"root={tmp_path / 'moved'}", f"cache={tmp_path / 'cache'}")
+    assert (folder / "diagnosis" / "responses.csv").is_file()
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,11 @@
 """The energy of a task's images and labels by frequency, from its prepared cases to a figure."""
 
-import csv
 import math
 
-import hydra
 import numpy as np
 import pytest
+from commands import compose, table
 
-from fdseg import config as configuration
 from fdseg import spectra as command
 from fdseg.data.cache import PreparedCase, Preparer
 from fdseg.errors import FdsegError
@@ -21,14 +19,8 @@ TOY = [
 
 def run(msd, runs, *overrides):
     words = [*TOY, f"data.root={msd.root}", f"runs={runs}", *overrides]
-    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
-        command.run(hydra.compose("spectra", overrides=words))
+    command.run(compose("spectra", *words))
     return runs / "hippocampus" / "cohort"
-
-
-def table(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 def prepared(msd, case, folder, image, label):
@@ -91,9 +83,7 @@ def test_the_command_writes_a_row_for_every_case_and_band(msd, tmp_path, capsys)
 def test_a_phantom_says_so(msd, tmp_path, capsys):
     words = ["data.root=null", "data.cohort.folder=Task04_Hippocampus", "data.phantom.subjects=4",
              "data.phantom.scale=0.4", "theta=0.4"]  # fmt: skip
-    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
-        config = hydra.compose("spectra", overrides=[*words, f"runs={tmp_path}"])
-    command.run(config)
+    command.run(compose("spectra", *words, f"runs={tmp_path}"))
     assert capsys.readouterr().out.startswith("PHANTOM COHORT")
     svg = (tmp_path / "hippocampus-phantom" / "cohort" / "spectra.svg").read_text()
     assert "PHANTOM hippocampus" in svg

@@ -6,16 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import hydra
 import nibabel as nib
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from commands import compose, shell
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
-from fdseg import config as configuration
 from fdseg import export, predict
 from fdseg.errors import FdsegError
 
@@ -76,8 +75,7 @@ def segment(path, guide, network):
 
 
 def command(name, main, *words):
-    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
-        main(hydra.compose(name, overrides=[*words]))
+    main(compose(name, *words))
 
 
 @pytest.fixture(scope="module", params=["crop_or_pad", "resize"])
@@ -254,10 +252,8 @@ def test_a_wrong_word_is_refused_with_a_remedy(words, message, make_run, tmp_pat
 
 def test_the_command_answers_in_one_line(make_run, tmp_path):
     words = [f"run={make_run(tmp_path / 'run')}", "output=here", "format=onnx"]
-    ended = subprocess.run(
-        [sys.executable, "-m", "fdseg.export", *words],
-        capture_output=True, text=True, check=True, timeout=100, cwd=tmp_path,
-    )  # fmt: skip
+    ended = shell("export", *words, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
     assert ended.stdout.startswith(f"{Path('here', 'network.onnx')} (")
     assert ended.stdout.endswith("network.onnx.json says how to use it\n")
     assert ended.stdout.count("\n") == 1

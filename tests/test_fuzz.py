@@ -18,16 +18,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import hydra
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from commands import compose
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutations import MUTATIONS, SPOILS
 
-from fdseg import config as configuration
 from fdseg import evaluate, predict, prepare
 from fdseg.errors import FdsegError
 from fdseg.trained import read_runs
@@ -55,10 +54,7 @@ def write_cohort(folder: Path, ending: str) -> None:
     (folder / "dataset.json").write_text(json.dumps({"training": entries}))
 
 
-@functools.cache
-def composed(name, *overrides):
-    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
-        return hydra.compose(name, overrides=list(overrides))
+composed = functools.cache(compose)
 
 
 def volume(path):

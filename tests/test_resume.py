@@ -11,13 +11,12 @@ import signal
 import time
 from pathlib import Path
 
-import hydra
 import pytest
 import torch
+from commands import trained
 from monai.losses import DiceLoss
 
-from fdseg import config as configuration
-from fdseg import runs, train
+from fdseg import runs
 from fdseg.errors import FdsegError, Stopped
 from fdseg.module import SegmentationModule
 
@@ -41,17 +40,8 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 def run(cohort, where, *overrides):
-    words = [*TINY, f"data.cache={cohort}", f"runs={where}", *overrides]
-    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
-        config = hydra.compose("train", overrides=words)
-    train.run(config)
-    return Path(config.folder)
+    return trained(*TINY, f"data.cache={cohort}", f"runs={where}", *overrides)
 
 
 def numbers(folder):

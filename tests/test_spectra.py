@@ -1,16 +1,14 @@
 """The table of errors by frequency: right, and without a trace in the run that it watches."""
 
-import csv
 from pathlib import Path
 from types import SimpleNamespace
 
-import hydra
 import numpy as np
 import pytest
 import torch
+from commands import compose, table
 from hydra.utils import instantiate
 
-from fdseg import config as configuration
 from fdseg import train
 from fdseg.callbacks import Spectra
 from fdseg.data.datamodule import SegmentationData
@@ -24,15 +22,8 @@ TINY = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 def run(cohort, where, *overrides):
-    words = [*TINY, f"data.cache={cohort}", f"runs={where}", *overrides]
-    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
-        config = hydra.compose("train", overrides=words)
+    config = compose("train", *TINY, f"data.cache={cohort}", f"runs={where}", *overrides)
     train.run(config)
     return config
 
@@ -42,13 +33,12 @@ def finished(cohort, tmp_path_factory):
     return run(cohort, tmp_path_factory.mktemp("runs"), "callbacks.spectra.cases=2")
 
 
-def table(folder):
-    with (Path(folder) / "spectra.csv").open() as file:
-        return list(csv.DictReader(file))
+def errors_of(folder):
+    return table(Path(folder) / "spectra.csv")
 
 
 def test_there_is_a_row_for_every_validation_and_band(finished):
-    rows = table(finished.folder)
+    rows = errors_of(finished.folder)
     found = [(int(row["step"]), int(row["band"])) for row in rows]
     assert found == [(step, band) for step in (6, 12, 18) for band in range(10)]
     assert [float(row["lower"]) for row in rows[:10]] == [band / 10 for band in range(10)]
@@ -81,7 +71,7 @@ def test_errors_are_those_of_the_networks_masks_of_the_first_validation_cases(fi
                     band = np.clip(np.ceil(r * 10 - 1e-9), 1, 10).astype(int) - 1
                     sums += np.bincount(band.ravel(), power.ravel(), minlength=10)
     expected = np.divide(wrong, right, where=right > 0, out=np.full(10, np.nan))
-    errors = [float(row["error"] or "nan") for row in table(finished.folder)[-10:]]
+    errors = [float(row["error"] or "nan") for row in errors_of(finished.folder)[-10:]]
     np.testing.assert_allclose(errors, expected, rtol=1e-4)
     assert np.nanmax(np.abs(np.array(errors) - 1)) > 0.01  # it has learned something
 
@@ -133,7 +123,7 @@ def test_only_the_chosen_cases_count_and_fewer_are_enough(tmp_path):
 def test_a_band_without_energy_in_the_target_has_no_error(tmp_path):
     nothing = torch.zeros(1, 12, 8, 4, dtype=torch.bool)
     validate(Spectra(tmp_path / "spectra.csv", 2, 3), [(~nothing, nothing)])
-    assert [row["error"] for row in table(tmp_path)] == ["", "", ""]
+    assert [row["error"] for row in errors_of(tmp_path)] == ["", "", ""]
 
 
 def test_a_sanity_check_leaves_no_rows(tmp_path):

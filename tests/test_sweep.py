@@ -1,9 +1,8 @@
 import json
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
+from commands import shell
 from omegaconf import OmegaConf
 
 from fdseg import config as configuration
@@ -189,19 +188,15 @@ def test_a_search_has_no_grid_and_says_so():
     ],
 )
 def test_wrong_words_of_a_status_are_explained(words, message):
-    ended = subprocess.run(
-        [sys.executable, "-m", "fdseg.status", *words],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    ended = shell("status", *words)
     assert message in ended.stdout + ended.stderr
     assert "Traceback" not in ended.stderr
 
 
 def multirun(place, *words):
-    return subprocess.run(
-        [sys.executable, "-m", "fdseg.train", "-m", "+sweep=smoke", "trainer.max_epochs=1",
-         "data.phantom.scale=0.5", "data.split.test=2", *place, *words],
-        capture_output=True, text=True, timeout=300, check=False,
+    return shell(
+        "train", "-m", "+sweep=smoke", "trainer.max_epochs=1", "data.phantom.scale=0.5",
+        "data.split.test=2", *place, *words,
     )  # fmt: skip
 
 

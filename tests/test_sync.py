@@ -1,6 +1,5 @@
 """Dashboards rebuilt from finished runs, read back from what W&B and TensorBoard wrote."""
 
-import csv
 import gzip
 import json
 import os
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 import wandb
 import yaml
+from commands import compose, table, trained
 from matplotlib.image import imread
 from synthetic import Grid
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -25,8 +25,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from wandb.proto.wandb_internal_pb2 import Record
 
 import fdseg
-from fdseg import config as configuration
-from fdseg import runs, sync, train
+from fdseg import runs, sync
 from fdseg.errors import FdsegError
 from fdseg.report.collect import collect
 from fdseg.report.dashboard import opened
@@ -43,15 +42,11 @@ TINY = [
 def live(tmp_path_factory):
     """A finished run that all loggers followed."""
     root = tmp_path_factory.mktemp("runs")
-    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
-        config = hydra.compose("train", overrides=[*TINY, f"runs={root}", "logger=all"])
-    train.run(config)
-    return Path(config.folder)
+    return trained(*TINY, f"runs={root}", "logger=all")
 
 
 def run(root, *overrides):
-    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
-        sync.run(hydra.compose("sync", overrides=[f"runs={root}", *overrides]))
+    sync.run(compose("sync", f"runs={root}", *overrides))
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +55,6 @@ def views(live, tmp_path_factory):
     output = tmp_path_factory.mktemp("views")
     run(live.parents[4], f"output={output}")
     return output / live.relative_to(live.parents[4])
-
-
-def table(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 def stored(folder):
@@ -391,8 +381,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 @pytest.mark.parametrize("logger", ["tensorboard", "wandb"])
 def test_a_logger_whose_folder_cannot_be_written_is_named(logger, tmp_path):
     (tmp_path / "file").write_text("a file")
-    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
-        config = hydra.compose("train", overrides=[f"logger={logger}", "folder=somewhere"])
+    config = compose("train", f"logger={logger}", "folder=somewhere")
     config.logger[logger].save_dir = str(tmp_path / "file")
     loggers = hydra.utils.instantiate(config.logger, _convert_="all").values()
     with pytest.raises(FdsegError, match=r"file: \w+ cannot write there"), opened(loggers):

@@ -1,18 +1,15 @@
 """The main job from beginning to end, on a small phantom cohort."""
 
-import csv
 import json
 import os
-from pathlib import Path
 
-import hydra
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from commands import compose, table, trained
 from matplotlib.image import imread
 
-from fdseg import config as configuration
 from fdseg import evaluate, metrics, train
 from fdseg.callbacks import History
 
@@ -23,29 +20,14 @@ SMALL = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    """Prepared cases, made once for this file."""
-    return tmp_path_factory.mktemp("cache")
-
-
 def run(cohort, where, *overrides):
-    words = [*SMALL, f"data.cache={cohort}", f"runs={where}", *overrides]
-    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
-        config = hydra.compose("train", overrides=words)
-    train.run(config)
-    return Path(config.folder)
+    return trained(*SMALL, f"data.cache={cohort}", f"runs={where}", *overrides)
 
 
 @pytest.fixture(scope="module")
 def folder(cohort, tmp_path_factory):
     """A finished run with early fusion and all loggers."""
     return run(cohort, tmp_path_factory.mktemp("runs"), "fusion=early", "logger=all")
-
-
-def table(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_run_leaves_what_is_needed_later(folder):
@@ -85,12 +67,11 @@ def test_evaluating_a_runs_predictions_gives_its_own_scores_to_the_last_digit(
     folder, cohort, tmp_path
 ):
     labels = next(cohort.glob("phantom/*/Task04_Hippocampus")) / "labelsTr"
-    overrides = [
+    words = [
         f"predictions={folder / 'predictions'}", f"labels={labels}",
         f"output={tmp_path / 'table.csv'}", "structures={anterior: 1, posterior: 2}",
     ]  # fmt: skip
-    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
-        evaluate.run(hydra.compose("evaluate", overrides=overrides))
+    evaluate.run(compose("evaluate", *words))
     own = {(row["case"], row["structure"]): row for row in table(folder / "cases.csv")}
     found = table(tmp_path / "table.csv")
     assert len(found) == len(own)

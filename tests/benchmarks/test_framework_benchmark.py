@@ -8,9 +8,9 @@ import sys
 from statistics import median
 from time import perf_counter
 
-import hydra
 import pytest
 import torch
+from commands import compose
 from hydra.utils import instantiate
 from lightning.pytorch.profilers import SimpleProfiler
 
@@ -25,12 +25,11 @@ EPOCHS = 8  # of four steps
 def setting(tmp_path_factory):
     """Configuration and data of the hippocampus task at its full grid, phantom."""
     where = tmp_path_factory.mktemp("runs")
-    overrides = [
+    words = [
         "data=hippocampus", "data.root=null", "data.phantom.subjects=10", "n=4", f"runs={where}",
         f"trainer.max_epochs={EPOCHS}", "trainer.accelerator=cpu", "trainer.precision=32-true",
     ]  # fmt: skip
-    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
-        config = configuration.resolve(hydra.compose("train", overrides=overrides))
+    config = configuration.resolve(compose("train", *words))
     config.folder = str(where / "run")
     task = instantiate(config.data, _convert_="all")
     data = SegmentationData(task, config.n, config.seed)

@@ -7,10 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from commands import compose
 from test_step_benchmark import training_step
 
-from fdseg import config as configuration
 from fdseg.callbacks import Spectra
 
 # Grid and structures of a task with small volumes and of one with large ones.
@@ -20,8 +19,7 @@ TASKS = {"hippocampus": ((56, 56, 40), 2), "red_nucleus": ((160, 160, 128), 1)}
 @pytest.mark.parametrize("task", TASKS)
 def test_the_table_costs_at_most_three_percent_of_training(task, medians, tmp_path, benchmark):
     size, structures = TASKS[task]
-    with initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
-        config = compose("train", overrides=[f"data={task}"])
+    config = compose("train", f"data={task}")
     settings = config.callbacks.spectra
     spectra = Spectra(tmp_path / "spectra.csv", settings.cases, settings.bands)
     trainer = SimpleNamespace(

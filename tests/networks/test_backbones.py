@@ -3,6 +3,7 @@
 import hydra
 import pytest
 import torch
+from commands import compose
 from hydra.utils import instantiate
 
 from fdseg.config import FOLDER
@@ -23,17 +24,9 @@ SMALLER = {
 UNUSED = "norm_cross_attn"
 
 
-def compose(backbone, size, *overrides):
-    with hydra.initialize_config_dir(str(FOLDER), version_base="1.3"):
-        return hydra.compose(
-            "train",
-            overrides=[
-                f"backbone={backbone}",
-                "n=4",
-                f"data.size=[{','.join(map(str, size))}]",
-                *overrides,
-            ],
-        )
+def configured(backbone, size, *overrides):
+    grid = f"data.size=[{','.join(map(str, size))}]"
+    return compose("train", f"backbone={backbone}", "n=4", grid, *overrides)
 
 
 def batch(size, structures):
@@ -52,7 +45,7 @@ def batch(size, structures):
 def test_a_backbone_trains_in_every_fusion(backbone, fusion):
     torch.manual_seed(0)
     size = SIZES.get(backbone, SIZE)
-    config = compose(backbone, size, f"fusion={fusion}", "theta=0.3", *SMALLER.get(backbone, []))
+    config = configured(backbone, size, f"fusion={fusion}", "theta=0.3", *SMALLER.get(backbone, []))
     structures = len(config.data.structures)
     network = instantiate(config.network, structures=structures).train()
     require_size(network, size)
@@ -90,7 +83,7 @@ def takes(backbone, size):
     """Whether the backbone alone, nothing padded, takes a training step of one volume."""
     unpadded = ["backbone.multiple_of=1", "backbone.minimum=1", "theta=1"]
     try:
-        network = instantiate(compose(backbone, size, *unpadded).network, structures=1)
+        network = instantiate(configured(backbone, size, *unpadded).network, structures=1)
         network.to("meta").train()(torch.empty(1, 1, *size, device="meta"))
     except (RuntimeError, ValueError, AssertionError, hydra.errors.InstantiationException):
         return False
@@ -99,7 +92,7 @@ def takes(backbone, size):
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_multiple_and_minimum_of_a_backbone_are_the_smallest_it_takes(backbone):
-    config = compose(backbone, SIZE).backbone
+    config = configured(backbone, SIZE).backbone
     minimum, step = config.minimum, config.multiple_of
     assert takes(backbone, [minimum] * 3)
     assert takes(backbone, [minimum + step, minimum, minimum])

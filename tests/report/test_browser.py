@@ -5,9 +5,9 @@ import json
 import shutil
 import tempfile
 
-import hydra
 import numpy as np
 import pytest
+from commands import compose
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -16,7 +16,6 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 from synthetic import Grid
 
-from fdseg import config as configuration
 from fdseg.report.__main__ import run
 
 FLAGS = (
@@ -48,8 +47,7 @@ def report(tmp_path_factory):
     cases = real.written[0] / "cases.csv"
     cases.write_text(cases.read_text().replace("heart_00", EVIL))
     (real.add("late", 12, 7) / "result.json").unlink()
-    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
-        run(hydra.compose("report", overrides=[f"runs={root}/runs"]))
+    run(compose("report", f"runs={root}/runs"))
     return root / "runs" / "report" / "report.html"
 
 

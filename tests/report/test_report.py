@@ -2,23 +2,13 @@
 
 import csv
 import json
-import subprocess
-import sys
 
-import hydra
 import pytest
+from commands import compose, shell
 from synthetic import Grid
 
-from fdseg import config as configuration
 from fdseg.errors import FdsegError
 from fdseg.report.__main__ import run
-
-
-def report(*words):
-    return subprocess.run(
-        [sys.executable, "-m", "fdseg.report", *words],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +28,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(runs):
-    return report(f"runs={runs}")
+    return shell("report", f"runs={runs}")
 
 
 def test_it_writes_tables_figures_scores_and_the_page(runs, done):
@@ -97,13 +87,8 @@ def test_a_second_report_is_the_same_and_reads_nothing_of_the_first(runs, done):
     before = content()
     stale = runs / "report" / "tables" / "gone-results.csv"
     stale.write_text("")
-    assert report(f"runs={runs}").stdout.splitlines()[:-2] == done.stdout.splitlines()[:-2]
+    assert shell("report", f"runs={runs}").stdout.splitlines()[:-2] == done.stdout.splitlines()[:-2]
     assert content() == before
-
-
-def in_this_process(*words):
-    with hydra.initialize_config_dir(str(configuration.FOLDER), version_base="1.3"):
-        run(hydra.compose("report", overrides=list(words)))
 
 
 def test_files_of_others_in_the_output_folder_are_left_alone(tmp_path):
@@ -111,27 +96,27 @@ def test_files_of_others_in_the_output_folder_are_left_alone(tmp_path):
     theirs.parent.mkdir(parents=True)
     theirs.write_text("mine")
     Grid(tmp_path / "runs", "heart").add()
-    in_this_process(f"runs={tmp_path}/runs", f"output={tmp_path}/out")
+    run(compose("report", f"runs={tmp_path}/runs", f"output={tmp_path}/out"))
     assert theirs.read_text() == "mine"
     assert (tmp_path / "out" / "report.html").is_file()
 
 
 class TestBadInput:
     def test_it_is_one_line_and_status_2(self, tmp_path):
-        done = report(f"runs={tmp_path}/nowhere")
+        done = shell("report", f"runs={tmp_path}/nowhere")
         assert done.returncode == 2
         assert done.stderr.startswith(f"error: runs={tmp_path}/nowhere: no such folder")
         assert "Traceback" not in done.stderr
 
     def test_a_misspelt_key_is_refused_with_the_nearest(self):
-        done = report("famly=[heart]")
+        done = shell("report", "famly=[heart]")
         assert done.returncode == 2
         assert "famly: no such key. Did you mean family" in done.stderr
 
     def test_no_finished_run_says_what_there_is(self, tmp_path):
         (Grid(tmp_path, "heart").add() / "result.json").unlink()
         with pytest.raises(FdsegError, match=r"no finished run is in it(.|\n)*20 epochs done"):
-            in_this_process(f"runs={tmp_path}")
+            run(compose("report", f"runs={tmp_path}"))
         assert not (tmp_path / "report").exists()
 
     @pytest.mark.parametrize(
@@ -148,7 +133,7 @@ class TestBadInput:
     )
     def test_an_option_that_cannot_be(self, tmp_path, word, message):
         with pytest.raises(FdsegError, match=message):
-            in_this_process(f"runs={tmp_path}", word)
+            run(compose("report", f"runs={tmp_path}", word))
 
     def test_a_task_whose_name_would_leave_the_folder(self, tmp_path):
         folder = Grid(tmp_path, "heart").add()
@@ -157,11 +142,11 @@ class TestBadInput:
             text = text.replace('"heart"', '"../../x"').replace("name: heart", "name: ../../x")
             (folder / name).write_text(text)
         with pytest.raises(FdsegError, match=r"'\.\./\.\./x' is no name of a task"):
-            in_this_process(f"runs={tmp_path}")
+            run(compose("report", f"runs={tmp_path}"))
 
 
 def test_help_names_every_key():
-    done = report("--help")
+    done = shell("report", "--help")
     assert done.returncode == 0
     for key in ("runs:", "output:", "unit:", "alpha:", "power:", "family:", "pictures_mb:"):
         assert key in done.stdout
