@@ -138,7 +138,11 @@ def _study(task: str, phantom: bool, runs: Sequence[Run]) -> Study:
         sizes = {n: tuple(rs) for n, rs in by_n.items()}
         arms.append(Arm(fusion, names, sizes, settings))
     keys = {departure.partition("=")[0] for arm in arms for departure in arm.departures}
-    common = tuple(f"{key}={value_text(value_at(reference, key))}" for key in sorted(keys))
+    common = tuple(
+        f"{key}={value_text(value_at(reference, key), key)}"
+        for key in sorted(keys)
+        if not any(key.startswith(f"{above}.") for above in keys)
+    )
     return Study(task, phantom, tuple(sorted(_distinct(arms), key=_place)), common)
 
 

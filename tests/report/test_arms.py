@@ -7,6 +7,7 @@ import math
 import pytest
 from synthetic import Grid
 
+from fdseg.config import FOLDER
 from fdseg.report.arms import studies
 from fdseg.report.collect import collect
 
@@ -44,12 +45,12 @@ def test_seeds_and_sizes_of_the_same_settings_are_one_arm(grid):
     [
         ("theta=0.2", "theta=0.2"),
         ("theta=[0.1,0.1,1]", "theta=[0.1,0.1,1]"),
-        ("split=as_released", "split=ReleasedSplit"),
-        (AUGMENTED, "augmentation.transform=Compose"),
+        ("split=as_released", "split=as_released"),
+        (AUGMENTED, "augmentation=standard"),
         (BY_FILE, "data.split.by=file"),
         ("optimizer.lr=0.01", "optimizer.lr=0.01"),
-        ("optimizer=sgd", "optimizer=SGD"),
-        ("loss=dice_ce", "loss=DiceCELoss"),
+        ("optimizer=sgd", "optimizer=sgd"),
+        ("loss=dice_ce", "loss=dice_ce"),
         ("trainer.max_epochs=30", "trainer.max_epochs=30"),
         ("scores.neighbours=26", "scores.neighbours=26"),
     ],
@@ -58,6 +59,45 @@ def test_anything_else_makes_another_arm_named_by_it(grid, override, name):
     grid.cell("early", 4, 3)
     grid.cell("early", 4, 2, override)
     assert names(grid) == ["early", f"early, {name}"]
+
+
+OPTIONS = [
+    (group, path.stem)
+    for group in ("augmentation", "loss", "optimizer", "split")
+    for path in sorted((FOLDER / group).glob("*.yaml"))
+]
+
+
+@pytest.mark.parametrize("group", sorted({group for group, _ in OPTIONS}))
+def test_an_option_is_called_as_in_the_command(grid, group):
+    options = [option for other, option in OPTIONS if other == group]
+    for option in options:
+        grid.add("early", 4, 0, f"{group}={option}")
+    reference, *others = names(grid)
+    assert reference == "early"
+    (common,) = only_study(grid).reference
+    assert {common, *(name.removeprefix("early, ") for name in others)} == {
+        f"{group}={option}" for option in options
+    }
+
+
+def test_what_an_option_does_not_have_of_itself_is_named_as_well(grid):
+    grid.cell("early", 4, 2)
+    grid.add("early", 4, 0, "split=random")
+    grid.add("early", 4, 0, "split=random", "split.mask.seed=1")
+    grid.add("early", 4, 0, "split=butterworth", "theta=0.2")
+    assert names(grid)[1:] == [
+        "early, split=butterworth, theta=0.2",
+        "early, split=random",
+        "early, split=random, split.mask.seed=1",
+    ]
+    assert only_study(grid).reference == ("split=box", "theta=0.1")
+
+
+def test_a_class_that_is_no_option_is_called_by_its_name(grid):
+    grid.cell("early", 4, 2)
+    grid.add("early", 4, 0, "optimizer._target_=torch.optim.RAdam")
+    assert names(grid)[1] == "early, optimizer=RAdam"
 
 
 @pytest.mark.parametrize(
@@ -152,15 +192,15 @@ class TestBaseline:
         grid.cell("none", 4, 3)
         grid.cell("early", 4, 3)
         grid.cell("early", 4, 1, AUGMENTED)
-        name = "early, augmentation.transform=Compose"
+        name = "early, augmentation=standard"
         assert self.against(grid, name) is None
         grid.cell("none", 4, 1, AUGMENTED)
-        assert self.against(grid, name) == "none, augmentation.transform=Compose"
+        assert self.against(grid, name) == "none, augmentation=standard"
 
     def test_how_hd95_is_taken_matters_to_hd95_only(self, grid):
         grid.cell("none", 4, 2)
         grid.cell("early", 4, 1, "split=as_released", "scores.neighbours=26")
-        name = next(name for name in names(grid) if "ReleasedSplit" in name)
+        name = next(name for name in names(grid) if "as_released" in name)
         assert self.against(grid, name, "dice") == "none"
         assert self.against(grid, name, "hd95_mm") is None
 

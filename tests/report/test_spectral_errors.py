@@ -158,7 +158,7 @@ def test_a_learned_theta_is_drawn_with_the_tested_one(tmp_path):
         assert line.get_ydata().tolist() == course
         assert dot.get_xydata().tolist() == [[10, course[9]]]
         assert f"theta {course[9]:.3f}" in drawing.alt
-    assert "split=LearnableSplit" in drawing.figure.axes[0].get_title(loc="left")
+    assert "split=learnable" in drawing.figure.axes[0].get_title(loc="left")
 
 
 def test_each_axis_has_a_line_where_it_has_a_width(tmp_path):
