@@ -52,7 +52,7 @@ def _gains(found: Findings) -> list[Gain]:
     study, points = found.study, []
     for fusion in FUSIONS[1:]:
         arm = study.reference_arm(fusion)
-        contrast = found.contrast(study.sizes[0], arm, "dice")
+        contrast = found.gain(study.sizes[0], arm, "dice")
         share = None if arm is None else _share(study, arm)
         if contrast is not None and share is not None:
             low, high = contrast.interval

@@ -60,6 +60,11 @@ class Arm:
         finite = all(np.isfinite(value) for *_, value in rows)
         return SubjectScores.from_rows(rows) if finite else None
 
+    @property
+    def has_whole_stems(self) -> bool:
+        """Whether its two stems both see the whole volume: ``split=double``, no frequencies."""
+        return "split=double" in self.name.split(", ")
+
     def comparable(self, other: "Arm", metric: str) -> bool:
         """Whether they differ in the treatment only; Dice does not depend on how HD95 is taken."""
         aside = _TREATMENT | {"scores"} if metric == "dice" else _TREATMENT
@@ -106,6 +111,22 @@ class Study:
             return None
         plain = [a for a in self.arms if a.fusion == "none" and arm.comparable(a, metric)]
         return min(plain, key=lambda a: not arm.comparable(a, "all"), default=None)
+
+    def baselines(self, arm: Arm, metric: str) -> tuple[Arm, ...]:
+        """What an arm is compared with: :meth:`baseline`, and what is as it but for frequencies.
+
+        The latter, for an arm with the reference arms' split, is the arm with the same fusion and
+        ``split=double``: whatever the one gains over it is due to the frequencies.
+        """
+        none = self.baseline(arm, metric)
+        if none is None:
+            return ()
+        other_split = any(departure.startswith("split=") for departure in arm.name.split(", "))
+        whole = [
+            a for a in self.arms
+            if a.fusion == arm.fusion and a.has_whole_stems and self.baseline(a, metric) is none
+        ]  # fmt: skip
+        return (none, *([] if other_split else whole[:1]))
 
 
 def studies(runs: Iterable[Run]) -> tuple[Study, ...]:

@@ -1,4 +1,4 @@
-"""The table of paired comparisons: every arm against its baseline."""
+"""The table of paired comparisons: every arm against its baselines."""
 
 from fdseg.report.contrasts import SHOWN, Contrast, missing
 from fdseg.report.findings import Findings
@@ -7,7 +7,7 @@ from fdseg.report.tables import Column, Entry, Table, number, probability
 
 
 def comparisons(found: Findings) -> Table:
-    """Every arm against its baseline."""
+    """Every arm against its baselines."""
     rules = found.rules
     persons = any(c.people < len(c.comparison.difference.subjects) for c in found.contrasts)
     tests = rules.tests(found.study.task)
@@ -48,6 +48,11 @@ def comparisons(found: Findings) -> Table:
         notes.append(
             f"Several test cases belong to one person and are not independent: p, persons, is the "
             f"t-test over the {people} persons, each the mean of their cases."
+        )
+    if any(c.baseline.has_whole_stems for c in found.contrasts):
+        notes.append(
+            "split=double: two stems on the whole volume and no frequencies. What an arm gains "
+            "over it, and not what it gains over none, is due to frequencies."
         )
     if not found.contrasts:
         notes.append("No arm has a baseline of its own settings at the same n.")

@@ -129,7 +129,7 @@ class Contrast:
     @property
     def key(self) -> str:
         """Which of a study's contrasts it is."""
-        return f"{self.arm.name}, n={self.n}, {self.metric}"
+        return f"{self.arm.name} − {self.baseline.name}, n={self.n}, {self.metric}"
 
 
 def contrast(task: str, rules: Rules, cell: Cell, baseline: Cell, metric: str) -> Contrast | None:

@@ -41,7 +41,7 @@ def scores(found: Findings) -> Drawing | None:
             x = [cell.n * 1.05 ** (place - 1) for cell in own]  # side by side
             _line(axis, x, own, metric, fusion)
             for at, cell in zip(x, own, strict=True):
-                contrast = found.contrast(cell.n, cell.arm, metric)
+                contrast = found.gain(cell.n, cell.arm, metric)
                 if contrast is not None and contrast.bold:
                     axis.annotate(
                         "★", (at, _point(cell, metric)[2]), (0, 2), textcoords="offset points",
@@ -77,7 +77,7 @@ def differences(found: Findings) -> Drawing | None:
     study = found.study
     contrasts = {
         (c.n, c.arm.fusion, c.metric): c
-        for c in found.contrasts
+        for c in found.gains
         if not c.arm.departures and c.arm.fusion in FUSIONS
     }
     if not contrasts:
@@ -173,7 +173,7 @@ def controls(found: Findings) -> Drawing | None:
         right.axvline(0, color="black", lw=0.8)
         for y, cell in enumerate(cells):
             marker = style(cell.arm.fusion, fusions)
-            contrast = found.contrast(n, cell.arm, "dice")
+            contrast = found.gain(n, cell.arm, "dice")
             for axis, (mean, low, high) in (
                 (left, _point(cell, "dice")),
                 (right, _gain(contrast) if contrast else _NOTHING),

@@ -22,10 +22,15 @@ class Findings:
         """Of an arm at one n, where it was run."""
         return next((c for c in self.cells if c.n == n and c.arm is arm), None)
 
-    def contrast(self, n: int, arm: Arm | None, metric: str) -> Contrast | None:
-        """Of an arm at one n, where it has a baseline."""
+    @property
+    def gains(self) -> tuple[Contrast, ...]:
+        """The contrasts with an arm without a split."""
+        return tuple(c for c in self.contrasts if c.baseline.fusion == "none")
+
+    def gain(self, n: int, arm: Arm | None, metric: str) -> Contrast | None:
+        """Of an arm at one n over its baseline, where it has one."""
         return next(
-            (c for c in self.contrasts if c.n == n and c.arm is arm and c.metric == metric), None
+            (c for c in self.gains if c.n == n and c.arm is arm and c.metric == metric), None
         )
 
 
@@ -63,10 +68,10 @@ def _findings(study: Study, rules: Rules) -> Findings:
     contrasts = []
     for cell in cells:
         for metric in METRICS:
-            arm = study.baseline(cell.arm, metric)
-            baseline = by_arm.get((cell.n, arm.name)) if arm else None
-            found = contrast(study.task, rules, cell, baseline, metric) if baseline else None
-            contrasts += [found] if found else []
+            for arm in study.baselines(cell.arm, metric):
+                baseline = by_arm.get((cell.n, arm.name))
+                found = contrast(study.task, rules, cell, baseline, metric) if baseline else None
+                contrasts += [found] if found else []
     return Findings(study, rules, cells, tuple(contrasts))
 
 
@@ -75,7 +80,7 @@ def _with_marks(found: Findings, holm: Mapping[str, float]) -> Findings:
     fused = [found.study.reference_arm(fusion) for fusion in ("early", "late")]
     for n in found.study.sizes:
         for metric, shown in SHOWN.items():
-            known = [c for arm in fused if (c := found.contrast(n, arm, metric))]
+            known = [c for arm in fused if (c := found.gain(n, arm, metric))]
             if known:
                 best = (max if shown.more else min)(known, key=lambda c: c.mean)
                 if best.better and best.bonferroni < found.rules.alpha:

@@ -42,7 +42,7 @@ def results(found: Findings) -> Table:
         f"Bold: at this n the better of early and late is better than none; paired t-test, "
         f"Bonferroni over {rules.tests(study.task)} independent tasks, α = {rules.alpha:g}. As in "
         "the paper, choosing the better is not corrected for; the comparisons have both.",
-        *missing(c for c in found.contrasts if c.arm.fusion in FUSIONS and not c.arm.departures),
+        *missing(c for c in found.gains if c.arm.fusion in FUSIONS and not c.arm.departures),
     ]
     if with_paper:
         notes.append("†: more than 1.96 √(SEM² + SEM²) from the paper's mean.")
@@ -102,7 +102,7 @@ def _result(found: Findings, n: int, fusion: str, with_paper: bool) -> tuple[Ent
     row = [Entry(f"{n}{percent}", (n,)), Entry(fusion, (fusion,))]
     for metric, shown in SHOWN.items():
         scores = cell.scores[metric] if cell else None
-        contrast = found.contrast(n, arm, metric)
+        contrast = found.gain(n, arm, metric)
         bold = contrast is not None and contrast.bold
         mean, sem = _scaled(scores, shown.factor)
         text = mean_sem(mean, sem, DIGITS) if scores else "∞" if cell else "–"

@@ -197,6 +197,22 @@ class TestBaseline:
         grid.cell("none", 4, 1, AUGMENTED)
         assert self.against(grid, name) == "none, augmentation=standard"
 
+    def test_the_papers_split_is_compared_with_two_stems_without_one_too(self, grid):
+        for extra in ((), (AUGMENTED,)):
+            grid.cell("none", 4, 2, *extra)
+            grid.cell("early", 4, 2, *extra)
+        grid.cell("early", 4, 2, "split=double")
+        grid.cell("early", 4, 2, "split=swap")
+        grid.cell("late", 4, 2)
+        study = only_study(grid)
+        found = {a.name: [b.name for b in study.baselines(a, "dice")] for a in study.arms}
+        assert found == {
+            "none": [], "none, augmentation=standard": [],
+            "early": ["none", "early, split=double"],
+            "early, augmentation=standard": ["none, augmentation=standard"],
+            "early, split=double": ["none"], "early, split=swap": ["none"], "late": ["none"],
+        }  # fmt: skip
+
     def test_how_hd95_is_taken_matters_to_hd95_only(self, grid):
         grid.cell("none", 4, 2)
         grid.cell("early", 4, 1, "split=as_released", "scores.neighbours=26")

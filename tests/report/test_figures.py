@@ -85,7 +85,7 @@ def test_nothing_is_drawn_outside_the_picture(drawn):
 def test_each_subjects_difference_is_a_point(heart):
     axis = differences(heart).figure.axes[0]  # Dice, n = 4
     (points, *_) = (line for line in axis.lines if line.get_marker() == "o")
-    contrast = heart.contrast(4, heart.study.reference_arm("early"), "dice")
+    contrast = heart.gain(4, heart.study.reference_arm("early"), "dice")
     expected = 100 * contrast.comparison.difference.means
     assert points.get_ydata() == pytest.approx(expected)
 

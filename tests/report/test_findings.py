@@ -23,7 +23,7 @@ def only(root, **rules):
 
 
 def contrast(found, fusion, metric="dice", n=4):
-    return found.contrast(n, found.study.reference_arm(fusion), metric)
+    return found.gain(n, found.study.reference_arm(fusion), metric)
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_tables_and_figures_made_of_it_are_those_of_the_runs(grid, tmp_path, uni
     for make in (results, comparisons, arms):
         assert make(again).rows == make(ours).rows
         assert make(again).columns == make(ours).columns
-    assert len(comparisons(again).rows) == 2 * (2 + 2 + 3 + 1)
+    assert len(comparisons(again).rows) == 2 * (2 + 2 + 3 + 1 + 1)
     for draw in (figures.scores, figures.differences, figures.controls):
         assert draw(again).alt == draw(ours).alt
 
