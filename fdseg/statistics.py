@@ -2,8 +2,8 @@
 
 A network that was trained with ten seeds and tested on 52 subjects gives 520 numbers, but only 52
 of them are independent: a subject that is hard for one seed is hard for all. So every number here
-starts from a table of subjects × seeds, and the seeds are averaged within each subject before
-anything is tested (Fu et al. 2024, section 3.2). There is no function that takes loose values.
+starts from a table of subjects × seeds, and where subjects are tested, the seeds are averaged
+within each (Fu et al. 2024, section 3.2). There is no function that takes loose values.
 
     rows (subject, seed, value) ─ SubjectScores ─┬─ mean, sem, variance
                     two SubjectScores ─ compare ─┴─ Comparison: t-test, Wilcoxon, interval, d_z
@@ -17,7 +17,7 @@ What cannot be computed (the SEM of one subject, a t-test of differences that do
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -121,13 +121,6 @@ class SubjectScores:
             for i, j in np.argwhere(~np.isnan(self.table))
         }
 
-    @property
-    def missing(self) -> Pairs:
-        """Pairs without a value, though the subject and the seed each have some."""
-        return tuple(
-            (self.subjects[i], self.seeds[j]) for i, j in np.argwhere(np.isnan(self.table))
-        )
-
     def variance(self) -> "Variance":
         """Components of variance between subjects, between seeds, and of what is left.
 
@@ -194,7 +187,7 @@ def compare(treatment: SubjectScores, baseline: SubjectScores) -> "Comparison":
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The paired difference of two arms; everything is over subjects, each the mean of its seeds.
+    """The paired difference of two arms, over subjects, each the mean of its seeds, unless said.
 
     Attributes:
         difference: treatment minus baseline per subject and seed.
@@ -269,32 +262,30 @@ class Comparison:
     def joint_test(self) -> Test:
         """Whether other trainings, tested on other subjects, would differ: both drawn at random.
 
-        The standard errors over subjects and over seeds are added in squares, and Student's t is
-        taken with Welch and Satterthwaite's degrees of freedom. Its square is the min F′ of Clark
-        (1973), which errs on the safe side: what varies beyond both is counted with each.
-        NaN with one seed or one subject.
+        The standard errors over subjects and over seeds are added in squares: the square of this t
+        is the min F′ of Clark (1973). Degrees of freedom are those of the fewer, seeds or subjects.
+        Both err on the safe side; with Clark's own, after Welch and Satterthwaite, a test at 5 %
+        finds what is not there in up to 13 % of experiments with two seeds, and 6 % with five.
+        NaN with one seed or one subject, and for a difference that does not vary.
         """
-        if not self.difference.means.any() and not self.by_seed.any():
-            return Test(0.0, 1.0)
         error, freedom = self._joint_error()
         if not error > 0:
-            return Test(math.nan, math.nan)
+            return Test(0.0, 1.0) if error == 0 == self.mean else Test(math.nan, math.nan)
         t = self.mean / error
         return Test(t, float(2 * stats.t.sf(abs(t), freedom)))
 
     def joint_interval(self, level: float = 0.95) -> tuple[float, float]:
         """Of the mean difference, by the reckoning of :meth:`joint_test`."""
         error, freedom = self._joint_error()
-        half = error * _t_quantile(level, freedom) if error else error
+        half = error * _t_quantile(level, freedom)
         return self.mean - half, self.mean + half
 
-    def _joint_error(self) -> tuple[float, float]:
+    def _joint_error(self) -> tuple[float, int]:
         """Standard error of the mean difference over subjects and seeds, degrees of freedom."""
         axes = (self.difference.means, self.by_seed)
-        if min(map(len, axes)) < 2:
-            return math.nan, math.nan
         squares = [0.0 if _constant(values) else _sd(values) ** 2 / len(values) for values in axes]
-        return _combined(squares, [len(values) - 1 for values in axes])
+        freedom = min(map(len, axes)) - 1
+        return (math.sqrt(sum(squares)) if freedom else math.nan), freedom
 
     @property
     def effect_size(self) -> float:
@@ -333,14 +324,14 @@ class Comparison:
             could, because these are too few subjects.
         """
         variance, subjects = self.difference.variance(), len(self.difference.subjects)
-        rest = variance.residual / subjects
-        if not rest >= 0 or not self.mean:
+        total = variance.subjects + variance.seeds + variance.residual
+        if not self.mean or not total > (_ROUNDING * self.mean) ** 2:  # or NaN
             return None
 
         def found(seeds: int) -> bool:
-            over = (variance.subjects / subjects + rest / seeds, (variance.seeds + rest) / seeds)
-            error, freedom = _combined(over, (subjects - 1, seeds - 1))
-            return error == 0 or _power(abs(self.mean) / error, freedom, alpha) >= power
+            by_seed = variance.seeds + 2 * variance.residual / subjects
+            error = math.sqrt(variance.subjects / subjects + by_seed / seeds)
+            return _power(abs(self.mean) / error, min(subjects, seeds) - 1, alpha) >= power
 
         return _least(found)
 
@@ -384,13 +375,6 @@ class Family:
             )
 
 
-def _combined(squares: Sequence[float], freedoms: Sequence[float]) -> tuple[float, float]:
-    """Standard error from squared ones, and its degrees of freedom by Welch and Satterthwaite."""
-    total = sum(squares)
-    parts = sum(square**2 / freedom for square, freedom in zip(squares, freedoms, strict=True))
-    return math.sqrt(total), total**2 / parts if parts else math.inf
-
-
 def _least(suffices: Callable[[int], bool]) -> int | None:
     """The least number from two on that does; ``None`` if not even the most does."""
     low, high = 1, 2
@@ -404,13 +388,13 @@ def _least(suffices: Callable[[int], bool]) -> int | None:
     return high
 
 
-def _power(shift: float, freedom: float, alpha: float) -> float:
-    """Of a two-sided t-test, from the noncentral t distribution."""
+def _power(shift: float, freedom: int, alpha: float) -> float:
+    """Of a two-sided t-test: of t², so of the noncentral F distribution, both sides at once."""
     limit = stats.t.isf(alpha / 2, freedom)
-    return float(stats.nct.sf(limit, freedom, shift) + stats.nct.cdf(-limit, freedom, shift))
+    return float(stats.ncf.sf(limit**2, 1, freedom, shift**2))
 
 
-def _t_quantile(level: float, freedom: float) -> float:
+def _t_quantile(level: float, freedom: int) -> float:
     """Half the width of Student's interval, in standard errors; NaN without a degree of freedom."""
     return float(stats.t.ppf((1 + level) / 2, freedom)) if freedom > 0 else math.nan
 

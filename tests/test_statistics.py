@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.integrate import quad
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
@@ -140,7 +141,6 @@ class TestIncompleteGrids:
     def test_a_subject_that_lacks_a_seed_is_averaged_over_the_others(self):
         arm = scores([[1.0, 3.0], [5.0, np.nan]], ["a", "b"])
         assert arm.means == pytest.approx([2, 5])
-        assert arm.missing == (("b", 1),)
 
 
 class TestComparison:
@@ -211,27 +211,33 @@ class TestInterval:
         assert found.interval(0.99)[0] < found.interval(0.95)[0] < found.interval(0.8)[0]
 
 
-def clark(table):
-    """Min F′, its degrees of freedom and p, from the two t-tests (Clark 1973)."""
-    subjects, seeds = (stats.ttest_1samp(table.mean(axis=axis), 0) for axis in (1, 0))
-    f1, f2 = subjects.statistic**2, seeds.statistic**2
-    f, freedom = f1 * f2 / (f1 + f2), (f1 + f2) ** 2 / (f1**2 / seeds.df + f2**2 / subjects.df)
-    return f, freedom, stats.f.sf(f, 1, freedom)
-
-
 class TestOtherTrainings:
     @given(st.integers(2, 30), st.integers(2, 12), st.integers(0, 2**32 - 1))
-    def test_the_joint_test_is_clarks(self, subjects, seeds, state):
+    def test_its_square_is_clarks_min_f_with_the_degrees_of_the_fewer(self, subjects, seeds, state):
         rng = np.random.default_rng(state)
         table = rng.normal(rng.normal(), 1, (subjects, seeds)) + rng.normal(0, 1, (1, seeds))
+        f1, f2 = (stats.ttest_1samp(table.mean(axis=a), 0).statistic ** 2 for a in (1, 0))
+        f, freedom = f1 * f2 / (f1 + f2), min(subjects, seeds) - 1
         found = Comparison(scores(table))
-        f, freedom, p = clark(table)
-        test = found.joint_test()
-        assert test.statistic**2 == pytest.approx(f)
-        assert test.p == pytest.approx(p, rel=1e-6)
+        assert found.joint_test().statistic ** 2 == pytest.approx(f)
+        assert found.joint_test().p == pytest.approx(stats.f.sf(f, 1, freedom), rel=1e-6)
         half = abs(table.mean()) / f**0.5 * stats.t.ppf(0.975, freedom)
         expected = (table.mean() - half, table.mean() + half)
         assert found.joint_interval() == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+    @given(st.integers(2, 30), st.integers(2, 12), st.integers(0, 2**32 - 1))
+    def test_it_never_says_more_than_subjects_or_seeds_alone(self, subjects, seeds, state):
+        rng = np.random.default_rng(state)
+        spread = rng.uniform(0, 2, 3)
+        found = Comparison(
+            scores(rng.normal() + rng.normal(0, spread[0], (subjects, 1))
+                   + rng.normal(0, spread[1], (1, seeds)) + rng.normal(0, 1, (subjects, seeds)))
+        )  # fmt: skip
+        low, high = found.joint_interval()
+        for a, b in (found.difference.interval(), found.seeds_interval()):
+            assert low <= a
+            assert high >= b
+        assert found.joint_test().p >= found.t_test().p
 
     def test_over_seeds_it_is_students_interval_of_the_seeds(self):
         table = np.random.default_rng(0).normal(0.3, 1, (20, 5))
@@ -241,17 +247,18 @@ class TestOtherTrainings:
             expected = stats.ttest_1samp(table.mean(axis=0), 0).confidence_interval(level)
             assert found.seeds_interval(level) == pytest.approx([*expected])
 
-    @pytest.mark.parametrize("between_seeds", [0.0, 1.0, 5.0])
-    def test_trainings_that_differ_by_chance_are_not_taken_for_an_effect(self, between_seeds):
+    @pytest.mark.parametrize("seeds", [2, 3, 5, 10])
+    @pytest.mark.parametrize("between_seeds", [0.0, 0.3, 1.0, 5.0])
+    def test_a_difference_of_chance_is_not_taken_for_an_effect(self, between_seeds, seeds):
         rng = np.random.default_rng(7)
         found = [
             Comparison(
-                scores(rng.normal(0, between_seeds, (1, 5)) + rng.normal(0, 2, (30, 1))
-                       + rng.normal(0, 1, (30, 5)))
-            ) for _ in range(400)
+                scores(rng.normal(0, between_seeds, (1, seeds)) + rng.normal(0, 2, (30, 1))
+                       + rng.normal(0, 1, (30, seeds)))
+            ) for _ in range(200)
         ]  # fmt: skip
         wrong = np.mean([c.joint_test().p < 0.05 for c in found])
-        assert wrong <= 0.05 + 2 * (0.05 * 0.95 / 400) ** 0.5
+        assert wrong <= 0.05 + 2 * (0.05 * 0.95 / 200) ** 0.5
         covered = [low < 0 < high for low, high in (c.joint_interval() for c in found)]
         assert np.mean(covered) == 1 - wrong
         if between_seeds == 5:  # the test over subjects does take them for one
@@ -291,12 +298,15 @@ class TestOtherTrainings:
         table = table + np.random.default_rng(1).normal(0, 0.1, (4, 6))
         assert Comparison(scores(table)).seeds_needed() is None
         assert differences(0.1, 0.3, 0.2).seeds_needed() is None  # one seed
-        assert Comparison(scores(np.zeros((4, 3)))).seeds_needed() is None
+        for same in (0.0, 0.1, 0.25):
+            assert Comparison(scores(np.full((4, 3), same))).seeds_needed() is None
 
     def test_one_seed_says_nothing_of_others(self):
         found = differences(0.1, 0.3, 0.2)
         numbers = [found.joint_test().p, *found.joint_interval(), *found.seeds_interval()]
         assert all(math.isnan(number) for number in numbers)
+        for nothing in (np.zeros((4, 1)), np.zeros((1, 3))):
+            assert math.isnan(Comparison(scores(nothing)).joint_test().p)
 
     def test_the_same_everywhere_has_no_test_and_a_point_as_interval(self):
         found = Comparison(scores(np.full((4, 3), 0.1)))
@@ -350,6 +360,24 @@ class TestPower:
         found = TTestPower().solve_power(effect_size=effect, power=power, alpha=alpha)
         assert with_effect(effect).subjects_needed(power, alpha) == math.ceil(found)
         assert with_effect(-effect).subjects_needed(power, alpha) == math.ceil(found)
+
+    @pytest.mark.parametrize("alpha", [0.05, 0.0125])
+    @pytest.mark.parametrize("effect", [2.59, 3.79, 4.04, 4.52, 12.0])
+    def test_a_large_effect_needs_what_the_integral_says(self, effect, alpha):
+        def power(n):  # of (Z + shift) / √(χ² / freedom), over χ²
+            freedom, shift = n - 1, effect * n**0.5
+            limit = stats.t.isf(alpha / 2, freedom)
+
+            def beyond(v):
+                z = limit * (v / freedom) ** 0.5
+                found = stats.norm.sf(z - shift) + stats.norm.cdf(-z - shift)
+                return found * stats.chi2.pdf(v, freedom)
+
+            low, high = stats.chi2.ppf([1e-12, 1 - 1e-12], freedom)
+            return quad(beyond, low, high, points=[freedom], limit=400)[0]
+
+        least = next(n for n in range(2, 30) if power(n) >= 0.8)
+        assert with_effect(effect).subjects_needed(0.8, alpha) == least
 
     def test_an_enormous_effect_needs_two_subjects(self):
         assert with_effect(1000).subjects_needed() == 2

@@ -34,25 +34,28 @@ def comparisons(found: Findings) -> Table:
         "Arm minus baseline, over the pairs of test subject and seed that both have; Dice in "
         "points of 100, HD95 in mm. In brackets the BCa bootstrap interval of the mean difference.",
         f"p: paired t-test over test {subjects_of(rules.unit)}, two-sided; × {tests}: Bonferroni "
-        "over the independent tasks; Holm: over all comparisons of this score in the report; "
-        "Wilcoxon: signed ranks.",
+        "over the independent tasks; Holm: over all comparisons of this score in the report, real "
+        "and phantom apart; Wilcoxon: signed ranks.",
         "All these say whether these trainings would differ on other subjects. With seeds: whether "
-        "other trainings would too; the standard errors over subjects and over seeds, added in "
-        "squares (Clark 1973).",
+        "other trainings would too: Student's t with the standard errors over subjects and over "
+        "seeds, added in squares (Clark 1973), and the degrees of freedom of the fewer.",
         "d_z: mean over standard deviation of the differences. needed: test subjects that would "
         "show it in these trainings; seeds needed: seeds that would show it, with seeds, on these "
-        f"subjects (–: none could); with {rules.power:.0%} power at α = {rules.alpha:g} / {tests}.",
+        f"subjects (–: none could, or one seed cannot tell); with {rules.power:.0%} power at "
+        f"α = {rules.alpha:g} / {tests}.",
     ]
     if persons:
         people = max(c.people for c in found.contrasts)
         notes.append(
             f"Several test cases belong to one person and are not independent: p, persons, is the "
-            f"t-test over the {people} persons, each the mean of their cases."
+            f"t-test over the {people} persons, each the mean of their cases; unit=participant "
+            "takes all numbers so."
         )
     if any(c.baseline.has_whole_stems for c in found.contrasts):
         notes.append(
             "split=double: two stems on the whole volume and no frequencies. What an arm gains "
-            "over it, and not what it gains over none, is due to frequencies."
+            "over it, and not what it gains over none, is due to the split: to the frequencies, or "
+            "to the small grid of the low band."
         )
     if not found.contrasts:
         notes.append("No arm has a baseline of its own settings at the same n.")

@@ -84,7 +84,7 @@ class Contrast:
         comparison: over the test subjects that the rules count.
         p: of the paired t-test.
         bonferroni: the same, over the family of tasks.
-        holm: the same, over all contrasts of this metric in the report.
+        holm: the same, over all contrasts of this metric in the report, real and phantom apart.
         wilcoxon: p-value of the signed-rank test.
         interval: of the mean difference, 95 %.
         needed: test subjects to find it, at the Bonferroni-corrected level.
