@@ -56,6 +56,8 @@ def read_scores(path: Path) -> tuple[Study, ...]:
                 scores = {metric: float(row[metric]) for metric in METRICS}
                 if any(math.isnan(value) for value in scores.values()):
                     raise ValueError("a score is not a number")
+                if any(case.case == row["case"] for case in cases):
+                    raise ValueError(f"{row['case']} stands twice for one run")
                 missed = int(row["missed"])
                 cases.append(CaseScores(row["case"], row["participant"], scores, missed))
     except OSError as error:

@@ -84,6 +84,7 @@ class TestBadInput:
             (HEAD + ROW.replace("0.5", "nan"), "a score is not a number"),
             (HEAD + ROW[:-4] + "\n", "TypeError"),
             (HEAD, "holds no scores"),
+            (HEAD + ROW + ROW.replace("0.5", "0.6"), "la_003 stands twice for one run"),
             (HEAD + ROW + HEAD + ROW, "tables of two reports do not go into one file"),
         ],
     )
