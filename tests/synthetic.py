@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from fdseg import config as configuration
 from fdseg import runs
-from fdseg.report.paper import PAPER
+from fdseg.report.paper import FUSIONS, PAPER
 
 SUBJECTS = {"red_nucleus": 16, "dentate_nucleus": 14, "spleen": 9, "heart": 4, "hippocampus": 52}
 #: As conf/report.yaml declares it.
@@ -87,7 +87,8 @@ class Grid:
         return json.loads(_compose((*words, *overrides)))
 
     def _rows(self, structures, fusion, n, seed, dice, subjects):
-        cell = PAPER.get((self.task, n, fusion)) or PAPER["heart", 4, fusion]
+        papers = fusion if fusion in FUSIONS else "none"
+        cell = PAPER.get((self.task, n, papers)) or PAPER["heart", 4, papers]
         count = subjects or SUBJECTS.get(self.task, 10)
         subject = np.random.default_rng(len(self.task)).normal(size=count)
         own = np.random.default_rng([n, ord(fusion[0])]).normal(size=count)

@@ -1,8 +1,8 @@
 """Arms: runs that differ in their seed and n only, named by what sets them apart from the others.
 
 Whatever else decides the numbers (θ, the split, augmentation, the split of the data, the data
-itself) makes another arm. The arms of one task with the commonest settings need no further name;
-every other name lists how it departs from them.
+itself) makes another arm. The arms of one task with the commonest settings, and with the paper's
+split where it was run, need no further name; every other name lists how it departs from them.
 """
 
 import json
@@ -63,6 +63,8 @@ class Arm:
     @property
     def has_whole_stems(self) -> bool:
         """Whether its two stems both see the whole volume: ``split=double``, no frequencies."""
+        if "split" in self.settings:
+            return value_at(self.settings, "split._target_") == "fdseg.frequency.WholeSplit"
         return "split=double" in self.name.split(", ")
 
     def comparable(self, other: "Arm", metric: str) -> bool:
@@ -113,20 +115,21 @@ class Study:
         return min(plain, key=lambda a: not arm.comparable(a, "all"), default=None)
 
     def baselines(self, arm: Arm, metric: str) -> tuple[Arm, ...]:
-        """What an arm is compared with: :meth:`baseline`, and what is as it but for frequencies.
+        """What an arm is compared with: :meth:`baseline`, and what is as it but for the split.
 
         The latter, for an arm with the reference arms' split, is the arm with the same fusion and
-        ``split=double``: whatever the one gains over it is due to the frequencies.
+        ``split=double``: what the one gains over it, the second stem alone does not give.
         """
         none = self.baseline(arm, metric)
         if none is None:
             return ()
-        other_split = any(departure.startswith("split=") for departure in arm.name.split(", "))
+        if arm.has_whole_stems or any(d.startswith("split=") for d in arm.name.split(", ")):
+            return (none,)
         whole = [
             a for a in self.arms
             if a.fusion == arm.fusion and a.has_whole_stems and self.baseline(a, metric) is none
         ]  # fmt: skip
-        return (none, *([] if other_split else whole[:1]))
+        return (none, *sorted(whole, key=lambda a: len(a.name))[:1])
 
 
 def studies(runs: Iterable[Run]) -> tuple[Study, ...]:
@@ -152,7 +155,10 @@ def _study(task: str, phantom: bool, runs: Sequence[Run]) -> Study:
     arms = []
     for (fusion, _), members in groups.items():
         settings = members[0].settings
-        names = tuple(departures(own(settings, fusion), own(reference, fusion)))
+        ours, theirs = (
+            own(s, fusion, settings["split"] is not None) for s in (settings, reference)
+        )
+        names = tuple(departures(ours, theirs))
         by_n: dict[int, list[Run]] = {}
         for run in sorted(members, key=lambda run: (run.n, run.seed)):
             by_n.setdefault(run.n, []).append(run)
@@ -168,10 +174,12 @@ def _study(task: str, phantom: bool, runs: Sequence[Run]) -> Study:
 
 
 def _reference(runs: Sequence[Run]) -> Mapping[str, Any]:
-    """The commonest settings: first of all but the treatment, then of the treatment."""
+    """The commonest settings but for the treatment; of treatments the paper's, or the commonest."""
     same = _commonest(runs, lambda run: _protocol(run.settings))
     split = [run for run in same if run.fusion != "none"]
-    return _commonest(split or same, lambda run: _text(run.settings))[0].settings
+    treatment = {k: v for k, v in SETTINGS.items() if k.partition(".")[0] in _TREATMENT}
+    papers = [r for r in split if all(value_at(r.settings, k) == v for k, v in treatment.items())]
+    return _commonest(papers or split or same, lambda run: _text(run.settings))[0].settings
 
 
 def _commonest(runs: Sequence[Run], key: Callable[[Run], str]) -> list[Run]:

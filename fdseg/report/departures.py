@@ -1,5 +1,6 @@
 """How the settings of an arm depart from those of another, in words."""
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -7,38 +8,72 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from fdseg.config import FOLDER
+from fdseg.report.paper import FUSIONS
 
-#: Configuration groups whose options are classes and their arguments, without a name of their own.
-_GROUPS = ("augmentation", "loss", "optimizer", "split")
+#: Configuration groups whose options are classes and their arguments.
+_GROUPS = ("augmentation", "backbone", "loss", "optimizer", "split")
+_LINK = re.compile(r"\$\{([\w.]+)\}")
 _LONGEST = 48  # characters of a value in a name
 
 
-def own(settings: Mapping[str, Any], fusion: str) -> dict[str, Any]:
-    """Settings without what the network only repeats, and what an arm without a split has not."""
+def own(settings: Mapping[str, Any], fusion: str, split: bool) -> dict[str, Any]:
+    """Settings without what only repeats others, and what an arm of this fusion has not.
+
+    Args:
+        settings: of an arm, or of the reference arms, that it is to be told from.
+        fusion: of the arm; one that is not the paper's stands for a stem of its own.
+        split: whether the arm has one; without, θ means nothing.
+    """
     backbone = settings["backbone"]
     repeated = {**settings, **backbone, "backbone": backbone.get("network")}
     network = {
         k: v for k, v in settings["network"].items() if k not in repeated or v != repeated[k]
     }
     shared = {**settings, "network": network}
-    if fusion == "none":
+    for group in _GROUPS:
+        if option := _option(group, settings[group]):
+            shared[group] = _unlinked(_options(group)[option], settings[group], settings)
+    if fusion not in FUSIONS:
+        network.pop("stem", None)
+    if not split:
         network.pop("split", None)
         shared |= {"split": None, "theta": None}
     return shared
+
+
+def _unlinked(option: Any, value: Any, settings: Mapping[str, Any]) -> Any:
+    """A value without what its option takes from elsewhere, where it has it as it is there."""
+    if not (isinstance(option, dict) and isinstance(value, dict)):
+        return value
+    links = {key: _LINK.fullmatch(str(each)) for key, each in option.items()}
+    return {
+        key: _unlinked(option.get(key), each, settings)
+        for key, each in value.items()
+        if not ((link := links.get(key)) and value_at(settings, link[1]) == each)
+    }
 
 
 def departures(values: Mapping[str, Any], reference: Mapping[str, Any]) -> list[str]:
     """``key=value`` of all that differs, each thing once.
 
     A configuration may say a thing twice (``theta``, ``split.theta``): of the same value under the
-    same last word, the shortest key counts. How the data was split stands for its fingerprint.
+    same last word, a key counts for those below its own place. How the data was split stands for
+    its fingerprint.
     """
-    found: dict[tuple[str, str], str] = {}
+    found: list[tuple[str, str]] = []
     for key, value in sorted(_differing(values, reference), key=lambda item: len(item[0])):
-        found.setdefault((key.rpartition(".")[2], value_text(value)), key)
-    if any(key.startswith("data.") for key in found.values()):
-        found = {item: key for item, key in found.items() if key != "fingerprint"}
-    return [f"{key}={value}" for key, value in sorted((k, v) for (_, v), k in found.items())]
+        text = value_text(value)
+        if not any(text == other and _repeats(key, above) for above, other in found):
+            found.append((key, text))
+    if any(key.startswith("data.") for key, _ in found):
+        found = [item for item in found if item[0] != "fingerprint"]
+    return [f"{key}={text}" for key, text in sorted(found)]
+
+
+def _repeats(key: str, above: str) -> bool:
+    """Whether a key ends as one further up: ``split.theta`` as ``theta``."""
+    place, _, last = above.rpartition(".")
+    return key.rpartition(".")[2] == last and key.startswith(f"{place}." if place else "")
 
 
 def _differing(a: Any, b: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -66,20 +101,16 @@ def _option(key: str, value: Any) -> str | None:
 @cache
 def _options(group: str) -> dict[str, Any]:
     """By name, as their files have them."""
-    found = {}
-    for file in sorted((FOLDER / group).glob("*.yaml")):
-        option: Any = OmegaConf.to_container(OmegaConf.load(file))
-        option.pop("defaults", None)
-        found[file.stem] = option
-    return found
+    files = sorted((FOLDER / group).glob("*.yaml"))
+    return {file.stem: OmegaConf.to_container(OmegaConf.load(file)) for file in files}
 
 
 def _likeness(option: Any, value: Any) -> int | None:
-    """How many values they have in common; ``None`` where classes or their nesting differ."""
+    """How many values they have in common; ``None`` where names, classes or nesting differ."""
     if isinstance(option, dict) and isinstance(value, dict):
-        if option.get("_target_") != value.get("_target_"):
+        if any(option.get(key) != value.get(key) for key in ("name", "_target_")):
             return None
-        parts = [_likeness(each, value.get(key)) for key, each in option.items()]
+        parts = [_likeness(each, value.get(k)) for k, each in option.items() if k != "defaults"]
     elif isinstance(option, list) and isinstance(value, list) and len(option) == len(value):
         parts = [_likeness(*pair) for pair in zip(option, value, strict=True)]
     elif isinstance(option, dict | list) or isinstance(value, dict):
@@ -92,9 +123,15 @@ def _likeness(option: Any, value: Any) -> int | None:
 def _changed(option: Any, value: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Keys and values in which a value departs from the option that it was made of."""
     if isinstance(option, dict):
-        for key, each in option.items():
-            yield from _changed(each, value.get(key), f"{path}.{key}")
-    elif option != value and "${" not in str(option):
+        for key, each in value.items():
+            if key in option:
+                yield from _changed(option[key], each, f"{path}.{key}")
+            elif "defaults" not in option:  # which have it
+                yield f"{path}.{key}", each
+    elif isinstance(option, list) and option and isinstance(option[0], dict):
+        for index, pair in enumerate(zip(option, value, strict=True)):
+            yield from _changed(*pair, f"{path}.{index}")
+    elif option != value:
         yield path, value
 
 
@@ -105,7 +142,8 @@ def value_text(value: Any, key: str = "") -> str:
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
-        text = value.get("name") or str(value.get("_target_", "{…}")).rpartition(".")[2]
+        own = str(value.get("_target_", "{" + ",".join(value) + "}"))
+        text = value.get("name") or own.rpartition(".")[2]
     elif value is None:
         text = "none"
     elif isinstance(value, list):

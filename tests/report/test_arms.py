@@ -86,12 +86,40 @@ def test_what_an_option_does_not_have_of_itself_is_named_as_well(grid):
     grid.add("early", 4, 0, "split=random")
     grid.add("early", 4, 0, "split=random", "split.mask.seed=1")
     grid.add("early", 4, 0, "split=butterworth", "theta=0.2")
+    grid.add("early", 4, 0, "split=ball", "split.mask.theta=0.3")
+    grid.add("early", 4, 0, "optimizer=adamw", "+optimizer.amsgrad=true")
+    grid.add("early", 4, 0, "backbone=segresnet", "backbone.features=16")
+    grid.add("early", 4, 0, "split=low_only")
     assert names(grid)[1:] == [
+        "early, backbone=segresnet, backbone.features=16",
+        "early, optimizer=adamw, optimizer.amsgrad=True",
+        "early, split=ball, split.mask.theta=0.3",
         "early, split=butterworth, theta=0.2",
+        "early, split=low_only",
         "early, split=random",
         "early, split=random, split.mask.seed=1",
     ]
-    assert only_study(grid).reference == ("split=box", "theta=0.1")
+    assert only_study(grid).reference == (
+        "backbone=unet", "optimizer=adam", "split=box", "theta=0.1"
+    )  # fmt: skip
+
+
+def test_a_fusion_of_another_name_says_all_that_its_stem_is(grid):
+    grid.cell("none", 4, 2)
+    grid.cell("early", 4, 2)
+    grid.cell("rescaled", 4, 2)
+    assert names(grid) == ["none", "early", "rescaled"]
+    assert only_study(grid).reference == ()
+
+
+def test_equal_values_of_two_things_are_named_twice(tmp_path):
+    grid = Grid(tmp_path, "hippocampus", phantom=True)
+    grid.cell("early", 4, 2)
+    grid.add("early", 4, 0, "data.split.seed=1", "data.phantom.seed=1")
+    grid.add("early", 4, 0, "data.split.seed=1")
+    assert names(grid)[1:] == [
+        "early, data.phantom.seed=1, data.split.seed=1", "early, data.split.seed=1"
+    ]  # fmt: skip
 
 
 def test_a_class_that_is_no_option_is_called_by_its_name(grid):
@@ -131,11 +159,26 @@ def test_other_data_under_the_same_name_is_another_arm(grid):
 
 
 def test_the_commonest_settings_are_the_reference_whatever_they_are(grid):
-    grid.cell("early", 4, 3, "theta=0.3")
+    grid.cell("early", 4, 3, AUGMENTED, "theta=0.3")
+    grid.cell("early", 4, 2, AUGMENTED, "theta=0.2")
     grid.cell("early", 4, 1)
     study = only_study(grid)
-    assert [arm.name for arm in study.arms] == ["early", "early, theta=0.1"]
-    assert study.reference == ("theta=0.3",)
+    assert [arm.name for arm in study.arms] == [
+        "early", "early, augmentation=none, theta=0.1", "early, theta=0.2"
+    ]  # fmt: skip
+    assert study.reference == ("augmentation=standard", "theta=0.3")
+
+
+@pytest.mark.parametrize("other", ["split=double", "theta=0.3"])
+def test_the_papers_split_is_the_reference_although_others_were_run_more_often(grid, other):
+    grid.cell("none", 4, 2)
+    grid.cell("early", 4, 2)
+    grid.cell("early", 4, 3, other)
+    assert names(grid) == ["none", "early", f"early, {other}"]
+    study = only_study(grid)
+    whole = [f"early, {other}"] if "double" in other else []
+    early = study.reference_arm("early")
+    assert [arm.name for arm in study.baselines(early, "dice")] == ["none", *whole]
 
 
 def test_of_equally_common_settings_the_papers_are_the_reference(grid):
