@@ -215,6 +215,13 @@ def scientific(config: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+@functools.cache
+def options(group: str) -> dict[str, Any]:
+    """The options of a group by name, as their files have them: ``${…}`` unresolved."""
+    files = sorted((FOLDER / group).glob("*.yaml"))
+    return {file.stem: OmegaConf.to_container(OmegaConf.load(file)) for file in files}
+
+
 def _in_multirun() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 

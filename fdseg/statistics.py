@@ -110,8 +110,7 @@ class SubjectScores:
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Student's t interval of the mean over subjects."""
-        half = self.sem * _t_quantile(level, len(self.subjects) - 1)
-        return self.mean - half, self.mean + half
+        return _t_interval(self.mean, self.sem, len(self.subjects) - 1, level)
 
     @cached_property
     def values(self) -> dict[tuple[str, int], float]:
@@ -256,17 +255,16 @@ class Comparison:
     def seeds_interval(self, level: float = 0.95) -> tuple[float, float]:
         """Student's t interval over seeds: of other trainings, tested on these subjects."""
         seeds = len(self.by_seed)
-        half = _sd(self.by_seed) / math.sqrt(seeds) * _t_quantile(level, seeds - 1)
-        return float(self.by_seed.mean()) - half, float(self.by_seed.mean()) + half
+        error = _sd(self.by_seed) / math.sqrt(seeds)
+        return _t_interval(float(self.by_seed.mean()), error, seeds - 1, level)
 
     def joint_test(self) -> Test:
         """Whether other trainings, tested on other subjects, would differ: both drawn at random.
 
         The standard errors over subjects and over seeds are added in squares: the square of this t
         is the min F′ of Clark (1973). Degrees of freedom are those of the fewer, seeds or subjects.
-        Both err on the safe side; with Clark's own, after Welch and Satterthwaite, a test at 5 %
-        finds what is not there in up to 13 % of experiments with two seeds, and 6 % with five.
-        NaN with one seed or one subject, and for a difference that does not vary.
+        (With Clark's own, after Welch and Satterthwaite, a test at 5 % would find what is not there
+        in up to 13 % of experiments with two seeds.) NaN with one of either, or no variance.
         """
         error, freedom = self._joint_error()
         if not error > 0:
@@ -276,9 +274,7 @@ class Comparison:
 
     def joint_interval(self, level: float = 0.95) -> tuple[float, float]:
         """Of the mean difference, by the reckoning of :meth:`joint_test`."""
-        error, freedom = self._joint_error()
-        half = error * _t_quantile(level, freedom)
-        return self.mean - half, self.mean + half
+        return _t_interval(self.mean, *self._joint_error(), level)
 
     def _joint_error(self) -> tuple[float, int]:
         """Standard error of the mean difference over subjects and seeds, degrees of freedom."""
@@ -298,12 +294,8 @@ class Comparison:
     def subjects_needed(self, power: float = 0.8, alpha: float = 0.05) -> int | None:
         """The least number of test subjects with which :meth:`t_test` would find such an effect.
 
-        Args:
-            power: chance of finding it.
-            alpha: of the two-sided test.
-
-        Returns:
-            ``None`` where there is no effect to find, or no more than a million could.
+        With a chance of ``power``, two-sided at ``alpha``; ``None`` where there is no effect to
+        find, or a million could not.
         """
         effect = abs(self.effect_size)
         if not effect > 0:
@@ -314,14 +306,8 @@ class Comparison:
         """The least number of seeds with which :meth:`joint_test` would find such an effect.
 
         On as many subjects as here, with the components of variance that the difference has.
-
-        Args:
-            power: chance of finding it.
-            alpha: of the two-sided test.
-
-        Returns:
-            ``None`` where there is no effect to find, or with one seed, or where no number of seeds
-            could, because these are too few subjects.
+        ``None`` where there is no effect to find, where one seed cannot tell, and where these are
+        too few subjects for any number of seeds.
         """
         variance, subjects = self.difference.variance(), len(self.difference.subjects)
         total = variance.subjects + variance.seeds + variance.residual
@@ -394,9 +380,10 @@ def _power(shift: float, freedom: int, alpha: float) -> float:
     return float(stats.ncf.sf(limit**2, 1, freedom, shift**2))
 
 
-def _t_quantile(level: float, freedom: int) -> float:
-    """Half the width of Student's interval, in standard errors; NaN without a degree of freedom."""
-    return float(stats.t.ppf((1 + level) / 2, freedom)) if freedom > 0 else math.nan
+def _t_interval(mean: float, error: float, freedom: int, level: float) -> tuple[float, float]:
+    """Student's; NaN without a degree of freedom."""
+    half = error * float(stats.t.ppf((1 + level) / 2, freedom)) if freedom > 0 else math.nan
+    return mean - half, mean + half
 
 
 def _sd(values: Floats) -> float:

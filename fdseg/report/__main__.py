@@ -87,18 +87,14 @@ def _rules(config: DictConfig) -> "Rules":
 
 def _chapter(found: "Findings", folder: Path, budget: float) -> "Chapter":
     """Tables and figures of one study; the figures are written to a folder."""
-    from fdseg.report.comparisons import comparisons
+    from fdseg.report.comparisons import comparisons, other_trainings
     from fdseg.report.figures import figures
-    from fdseg.report.page import Chapter, PageFigure
+    from fdseg.report.page import Chapter
     from fdseg.report.pictures import overlays
     from fdseg.report.results import arms, results
 
-    drawn = []
-    for drawing in figures(found):
-        drawing.write(folder)
-        svg = (folder / f"{drawing.name}.svg").read_bytes()
-        drawn.append(PageFigure(drawing.title, drawing.alt, svg))
-    tables = [make(found) for make in (results, comparisons, arms)]
+    drawn = _draw(figures(found), folder)
+    tables = [make(found) for make in (results, comparisons, other_trainings, arms)]
     pictures, more = overlays(found.study, budget)
     return Chapter(found.study, tables, drawn, pictures, more)
 

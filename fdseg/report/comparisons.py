@@ -1,34 +1,35 @@
-"""The table of paired comparisons: every arm against its baselines."""
+"""Tables of paired comparisons: every arm against its baselines, over subjects, over seeds."""
 
 from fdseg.report.contrasts import SHOWN, Contrast, missing
 from fdseg.report.findings import Findings
 from fdseg.report.results import DIGITS, study_table, subjects_of
 from fdseg.report.tables import Column, Entry, Table, number, probability
 
+_LEAD = (
+    Column("n", ("n",)),
+    Column("arm", ("arm",), is_number=False),
+    Column("against", ("against",), is_number=False),
+    Column("score", ("metric",), is_number=False),
+)
+
 
 def comparisons(found: Findings) -> Table:
-    """Every arm against its baselines."""
+    """Every arm against its baselines, over test subjects, as in the paper."""
     rules = found.rules
     persons = any(c.people < len(c.comparison.difference.subjects) for c in found.contrasts)
     tests = rules.tests(found.study.task)
     columns = [
-        Column("n", ("n",)),
-        Column("arm", ("arm",), is_number=False),
-        Column("against", ("against",), is_number=False),
-        Column("score", ("metric",), is_number=False),
+        *_LEAD,
         Column("difference [95 %]", ("difference", "sem", "low", "high")),
         Column("p", ("p_t",)),
         Column(f"p × {tests} tasks", ("p_bonferroni",)),
         Column("p, Holm", ("p_holm",)),
         Column("p, Wilcoxon", ("p_wilcoxon",)),
         *([Column("p, persons", ("p_persons",))] if persons else []),
-        Column("seeds better", ("seeds_better", "seeds")),
-        Column("[95 %] with seeds", ("joint_low", "joint_high")),
-        Column("p, with seeds", ("p_joint",)),
         Column("d_z", ("d_z",)),
         Column("needed", ("subjects_needed",)),
-        Column("seeds needed", ("seeds_needed",)),
         Column("subjects", ("subjects",)),
+        Column("seeds", ("seeds",)),
     ]
     notes = [
         "Arm minus baseline, over the pairs of test subject and seed that both have; Dice in "
@@ -36,13 +37,9 @@ def comparisons(found: Findings) -> Table:
         f"p: paired t-test over test {subjects_of(rules.unit)}, two-sided; × {tests}: Bonferroni "
         "over the independent tasks; Holm: over all comparisons of this score in the report, real "
         "and phantom apart; Wilcoxon: signed ranks.",
-        "All these say whether these trainings would differ on other subjects. With seeds: whether "
-        "other trainings would too: Student's t with the standard errors over subjects and over "
-        "seeds, added in squares (Clark 1973), and the degrees of freedom of the fewer.",
         "d_z: mean over standard deviation of the differences. needed: test subjects that would "
-        "show it in these trainings; seeds needed: seeds that would show it, with seeds, on these "
-        f"subjects (–: none could, or one seed cannot tell); with {rules.power:.0%} power at "
-        f"α = {rules.alpha:g} / {tests}.",
+        f"show it with {rules.power:.0%} power at α = {rules.alpha:g} / {tests}.",
+        "All this is of these trainings: whether they would differ on other subjects.",
     ]
     if persons:
         people = max(c.people for c in found.contrasts)
@@ -60,42 +57,85 @@ def comparisons(found: Findings) -> Table:
     if not found.contrasts:
         notes.append("No arm has a baseline of its own settings at the same n.")
     notes += missing(found.contrasts)
-    rows = tuple(_comparison(c, persons) for c in found.contrasts)
+    rows = tuple(_over_subjects(c, persons) for c in found.contrasts)
     return study_table(found, "comparisons", "Paired comparisons", columns, rows, notes)
 
 
-def _comparison(contrast: Contrast, persons: bool) -> tuple[Entry, ...]:
-    comparison, shown = contrast.comparison, SHOWN[contrast.metric]
-    mean, sem, low, high = (
-        x * shown.factor for x in (comparison.mean, comparison.sem, *contrast.interval)
-    )
-    joint = [x * shown.factor for x in contrast.joint_interval]
-    d_z = comparison.effect_size
-    subjects, seeds = len(comparison.difference.subjects), len(comparison.difference.seeds)
+def other_trainings(found: Findings) -> Table:
+    """Every arm against its baselines, over test subjects and seeds at once."""
+    rules = found.rules
+    tests = rules.tests(found.study.task)
+    columns = [
+        *_LEAD,
+        Column("seeds better", ("seeds_better", "seeds")),
+        Column("by seed", ("least", "most")),
+        Column("difference [95 %]", ("difference", "low", "high")),
+        Column("p", ("p",)),
+        Column(f"p × {tests} tasks", ("p_bonferroni",)),
+        Column("seeds needed", ("seeds_needed",)),
+    ]
+    notes = [
+        "Whether other trainings, with other draws of training subjects and another start, would "
+        "differ as well, on other subjects. by seed: mean difference of the least and the most "
+        "favoured seed.",
+        "Interval and p: Student's t, with the standard errors over test "
+        f"{subjects_of(rules.unit)} and over seeds added in squares (Clark 1973) and the degrees "
+        "of freedom of the fewer; –: one seed cannot tell.",
+        f"seeds needed: to show it on these subjects with {rules.power:.0%} power at "
+        f"α = {rules.alpha:g} / {tests}; –: no number of them would.",
+    ]
+    rows = tuple(_over_seeds(found, c) for c in found.contrasts)
+    title = "Would other trainings differ as well?"
+    return study_table(found, "other_trainings", title, columns, rows, notes)
+
+
+def _over_subjects(contrast: Contrast, persons: bool) -> tuple[Entry, ...]:
+    comparison, factor = contrast.comparison, SHOWN[contrast.metric].factor
+    d_z, sem = comparison.effect_size, comparison.sem * factor
     p_values = [contrast.p, contrast.bonferroni, contrast.holm, contrast.wilcoxon]
     p_values += [contrast.p_people] if persons else []
+    mean, low, high = (x * factor for x in (comparison.mean, *contrast.interval))
     return (
-        Entry(str(contrast.n), (contrast.n,)),
-        Entry(contrast.arm.name, (contrast.arm.name,)),
-        Entry(contrast.baseline.name, (contrast.baseline.name,)),
-        Entry(shown.name, (contrast.metric,)),
-        Entry(
-            f"{number(mean, DIGITS, sign=True)} {_interval(low, high)}",
-            (mean, sem, low, high),
-            contrast.bold,
-        ),
+        *_lead(contrast),
+        Entry(_difference(mean, low, high), (mean, sem, low, high), contrast.bold),
         *(Entry(probability(p), (p,)) for p in p_values),
-        Entry(f"{contrast.seeds_better} of {seeds}", (contrast.seeds_better, seeds)),
-        Entry(_interval(*joint), tuple(joint)),
-        Entry(probability(contrast.p_joint), (contrast.p_joint,)),
         Entry(number(d_z, 2, sign=True), (d_z,)),
-        *(
-            Entry("–" if needed is None else str(needed), (needed,))
-            for needed in (contrast.needed, contrast.seeds_needed)
-        ),
-        Entry(str(subjects), (subjects,)),
+        _count(contrast.needed),
+        _count(len(comparison.difference.subjects)),
+        _count(len(comparison.difference.seeds)),
     )
 
 
-def _interval(low: float, high: float) -> str:
-    return f"[{number(low, DIGITS, sign=True)}, {number(high, DIGITS, sign=True)}]"
+def _over_seeds(found: Findings, contrast: Contrast) -> tuple[Entry, ...]:
+    comparison, factor = contrast.comparison, SHOWN[contrast.metric].factor
+    better, seeds = contrast.seeds_better, len(comparison.by_seed)
+    ends = [factor * float(pick(comparison.by_seed)) for pick in (min, max)]
+    mean, low, high = (x * factor for x in (comparison.mean, *contrast.joint_interval))
+    corrected = found.rules.bonferroni(found.study.task, contrast.p_joint)
+    return (
+        *_lead(contrast),
+        Entry(f"{better} of {seeds}", (better, seeds)),
+        Entry(" to ".join(number(end, DIGITS, sign=True) for end in ends), tuple(ends)),
+        Entry(_difference(mean, low, high), (mean, low, high)),
+        *(Entry(probability(p), (p,)) for p in (contrast.p_joint, corrected)),
+        _count(contrast.seeds_needed),
+    )
+
+
+def _lead(contrast: Contrast) -> tuple[Entry, ...]:
+    arm, baseline, metric = contrast.arm.name, contrast.baseline.name, contrast.metric
+    return (
+        _count(contrast.n),
+        Entry(arm, (arm,)),
+        Entry(baseline, (baseline,)),
+        Entry(SHOWN[metric].name, (metric,)),
+    )
+
+
+def _difference(mean: float, low: float, high: float) -> str:
+    mean_text, *ends = (number(x, DIGITS, sign=True) for x in (mean, low, high))
+    return f"{mean_text} [{', '.join(ends)}]"
+
+
+def _count(value: int | None) -> Entry:
+    return Entry("–" if value is None else str(value), (value,))

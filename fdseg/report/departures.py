@@ -2,12 +2,9 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from fdseg.config import FOLDER
+from fdseg.config import options
 from fdseg.report.paper import FUSIONS
 
 #: Configuration groups whose options are classes and their arguments.
@@ -32,7 +29,7 @@ def own(settings: Mapping[str, Any], fusion: str, split: bool) -> dict[str, Any]
     shared = {**settings, "network": network}
     for group in _GROUPS:
         if option := _option(group, settings[group]):
-            shared[group] = _unlinked(_options(group)[option], settings[group], settings)
+            shared[group] = _unlinked(options(group)[option], settings[group], settings)
     if fusion not in FUSIONS:
         network.pop("stem", None)
     if not split:
@@ -85,24 +82,17 @@ def _differing(a: Any, b: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         option = _option(path, a)
         yield path, option or a
         if option:
-            yield from _changed(_options(path)[option], a, path)
+            yield from _changed(options(path)[option], a, path)
 
 
 def _option(key: str, value: Any) -> str | None:
     """The option that a value of one of ``_GROUPS`` was made of, if it is one of fdseg's."""
     fitting = {
         name: alike
-        for name, option in (_options(key).items() if key in _GROUPS else ())
+        for name, option in (options(key).items() if key in _GROUPS else ())
         if (alike := _likeness(option, value)) is not None
     }
     return max(fitting, key=fitting.__getitem__, default=None)
-
-
-@cache
-def _options(group: str) -> dict[str, Any]:
-    """By name, as their files have them."""
-    files = sorted((FOLDER / group).glob("*.yaml"))
-    return {file.stem: OmegaConf.to_container(OmegaConf.load(file)) for file in files}
 
 
 def _likeness(option: Any, value: Any) -> int | None:

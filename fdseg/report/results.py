@@ -42,7 +42,7 @@ def results(found: Findings) -> Table:
         f"Bold: at this n the better of early and late is better than none; paired t-test, "
         f"Bonferroni over {rules.tests(study.task)} independent tasks, α = {rules.alpha:g}. As in "
         "the paper, choosing the better is not corrected for, and it is said of these trainings "
-        "alone; the comparisons have both fusions, and what other seeds would show.",
+        "alone; the comparisons have both fusions, and other trainings.",
         *missing(c for c in found.gains if c.arm.fusion in FUSIONS and not c.arm.departures),
     ]
     if with_paper:

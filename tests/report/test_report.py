@@ -37,7 +37,8 @@ def test_it_writes_tables_figures_scores_and_the_page(runs, done):
     assert files >= {
         "report.html", "scores.csv", "tables/runs.csv", "tables/left_out.csv",
         *(f"tables/{study}-{table}.{ending}" for study in ("heart", "heart-phantom")
-          for table in ("results", "comparisons", "arms") for ending in ("md", "tex", "csv")),
+          for table in ("results", "comparisons", "other_trainings", "arms")
+          for ending in ("md", "tex", "csv")),
         *(f"figures/{study}-{figure}.{ending}" for study in ("heart", "heart-phantom")
           for figure in ("scores", "differences", "learning") for ending in ("svg", "png")),
     }  # fmt: skip

@@ -7,7 +7,7 @@ from fdseg.errors import FdsegError
 from fdseg.report import figures
 from fdseg.report.arms import studies
 from fdseg.report.collect import collect
-from fdseg.report.comparisons import comparisons
+from fdseg.report.comparisons import comparisons, other_trainings
 from fdseg.report.contrasts import Rules
 from fdseg.report.findings import findings
 from fdseg.report.results import arms, results
@@ -44,7 +44,7 @@ def test_tables_and_figures_made_of_it_are_those_of_the_runs(grid, tmp_path, uni
     rules = Rules(FAMILY, unit=unit)
     (ours,) = findings(written(grid, tmp_path / "scores.csv"), rules)
     (again,) = findings(read_scores(tmp_path / "scores.csv"), rules)
-    for make in (results, comparisons, arms):
+    for make in (results, comparisons, other_trainings, arms):
         assert make(again).rows == make(ours).rows
         assert make(again).columns == make(ours).columns
     assert len(comparisons(again).rows) == 2 * (2 + 2 + 3 + 1 + 1)

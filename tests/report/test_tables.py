@@ -13,7 +13,7 @@ from fdseg.report import findings as report
 from fdseg.report import results
 from fdseg.report.arms import studies
 from fdseg.report.collect import LeftOut, collect
-from fdseg.report.comparisons import comparisons
+from fdseg.report.comparisons import comparisons, other_trainings
 from fdseg.report.contrasts import Rules
 from fdseg.report.tables import Column, Entry, Table, latex, markdown, number, probability
 
@@ -112,16 +112,24 @@ class TestComparisons:
         )
         assert float(row["low"]) < float(row["difference"]) < float(row["high"])
         assert float(row["p_bonferroni"]) == pytest.approx(min(1, 4 * float(row["p_t"])))
-        assert float(row["joint_low"]) < float(row["difference"]) < float(row["joint_high"])
-        assert (float(row["joint_low"]) > 0) == (float(row["p_joint"]) < 0.05)
+
+    def test_other_trainings_have_a_table_of_their_own(self, heart):
+        (table,) = tables(heart.root, other_trainings)
+        row = saved(table, heart.root)[0]
+        (over_subjects, *_) = saved(tables(heart.root, comparisons)[0], heart.root)
+        assert row["difference"] == over_subjects["difference"]
+        assert float(row["low"]) < float(row["least"]) < float(row["difference"])
+        assert float(row["high"]) > float(row["most"]) > float(row["difference"])
+        assert (float(row["low"]) > 0) == (float(row["p"]) < 0.05)
+        assert float(row["p_bonferroni"]) == pytest.approx(min(1, 4 * float(row["p"])))
         assert (row["seeds_better"], row["seeds"]) == ("3", "3")
         assert row["seeds_needed"] == ""  # with four subjects, no number of seeds
 
     def test_one_seed_has_no_interval_for_others(self, tmp_path):
         Grid(tmp_path, "heart").cell("none", 4, 1)
         Grid(tmp_path, "heart").cell("early", 4, 1)
-        (table,) = tables(tmp_path, comparisons)
-        assert column(table, "p, with seeds") == ["–", "–"]
+        (table,) = tables(tmp_path, other_trainings)
+        assert column(table, "p") == column(table, "seeds needed") == ["–", "–"]
 
     def test_what_is_missing_is_said(self, tmp_path):
         grid = Grid(tmp_path, "heart")
@@ -198,7 +206,7 @@ class TestFormats:
 
     @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex on this machine")
     def test_latex_compiles(self, nasty, heart, tmp_path):
-        makers = (results.results, comparisons, results.arms)
+        makers = (results.results, comparisons, other_trainings, results.arms)
         every = [nasty, *(table for make in makers for table in tables(heart.root, make))]
         body = "\n\\clearpage\n".join(map(latex, every))
         (tmp_path / "all.tex").write_text(
