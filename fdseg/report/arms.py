@@ -156,7 +156,7 @@ def _study(task: str, phantom: bool, runs: Sequence[Run]) -> Study:
     for (fusion, _), members in groups.items():
         settings = members[0].settings
         ours, theirs = (
-            own(s, fusion, settings["split"] is not None) for s in (settings, reference)
+            own(s, fusion, settings.get("split") is not None) for s in (settings, reference)
         )
         names = tuple(departures(ours, theirs))
         by_n: dict[int, list[Run]] = {}

@@ -28,7 +28,7 @@ def own(settings: Mapping[str, Any], fusion: str, split: bool) -> dict[str, Any]
     }
     shared = {**settings, "network": network}
     for group in _GROUPS:
-        if option := _option(group, settings[group]):
+        if option := _option(group, settings.get(group)):
             shared[group] = _unlinked(options(group)[option], settings[group], settings)
     if fusion not in FUSIONS:
         network.pop("stem", None)
