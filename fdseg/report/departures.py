@@ -75,7 +75,7 @@ def _repeats(key: str, above: str) -> bool:
 
 def _differing(a: Any, b: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Keys and values of what differs; other options, classes or names as a whole."""
-    if isinstance(a, dict) and isinstance(b, dict) and value_text(a, path) == value_text(b, path):
+    if isinstance(a, dict) and isinstance(b, dict) and _kind(a, path) == _kind(b, path):
         for key in sorted({*a, *b}):
             yield from _differing(a.get(key), b.get(key), f"{path}.{key}" if path else key)
     elif a != b:
@@ -83,6 +83,11 @@ def _differing(a: Any, b: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, option or a
         if option:
             yield from _changed(options(path)[option], a, path)
+
+
+def _kind(value: dict[str, Any], key: str) -> str | None:
+    """The option, the name or the class of a mapping: of two kinds, no values are compared."""
+    return _option(key, value) or value.get("name") or value.get("_target_")
 
 
 def _option(key: str, value: Any) -> str | None:
@@ -132,8 +137,8 @@ def value_text(value: Any, key: str = "") -> str:
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
-        own = str(value.get("_target_", "{" + ",".join(value) + "}"))
-        text = value.get("name") or own.rpartition(".")[2]
+        kind = _kind(value, "") or "{" + ",".join(sorted(value)) + "}"
+        text = kind.rpartition(".")[2]
     elif value is None:
         text = "none"
     elif isinstance(value, list):

@@ -5,6 +5,7 @@ import json
 import math
 
 import pytest
+import yaml
 from synthetic import Grid
 
 from fdseg.config import FOLDER
@@ -79,6 +80,14 @@ def test_an_option_is_called_as_in_the_command(grid, group):
     assert {common, *(name.removeprefix("early, ") for name in others)} == {
         f"{group}={option}" for option in options
     }
+
+
+def test_the_order_of_keys_makes_no_name(grid):
+    grid.cell("early", 4, 3)
+    config = grid.add("early", 4, 0, "split=swap") / "config.yaml"
+    content = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump(dict(reversed(content.items())), sort_keys=False))
+    assert names(grid) == ["early", "early, split=swap"]
 
 
 def test_what_an_option_does_not_have_of_itself_is_named_as_well(grid):
