@@ -1,6 +1,7 @@
 """Trained runs, read from their folders: the network, and how volumes come to it."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,10 +71,11 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
         if (path / "config.yaml").is_file():
             folders.append(path)
             continue
-        finished = [f.parent for f in path.rglob("result.json") if runs.read_result(f.parent)]
+        # os.walk passes over what other runs remove meanwhile.
+        below = [Path(folder) for folder, _, files in os.walk(path) if "config.yaml" in files]
+        finished = [folder for folder in below if runs.read_result(folder)]
         if not finished:
-            begun = len(list(path.rglob("config.yaml")))
-            there = f"{begun} below it, not finished" if path.is_dir() else "no such folder"
+            there = f"{len(below)} below it, not finished" if path.is_dir() else "no such folder"
             raise FdsegError(
                 f"{path}: no finished run ({there}). run=… is the folder of a run, which holds "
                 "config.yaml, or one above finished runs."
