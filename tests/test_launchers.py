@@ -51,7 +51,7 @@ def states(where):
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_a_killed_run_takes_no_other_with_it_and_is_done_the_next_time(tmp_path):
     process = start(f"runs={tmp_path}")
-    wait_for(lambda: list(tmp_path.rglob("history.csv")))
+    wait_for(lambda: list(tmp_path.glob("hippocampus*/*/*/*/*/history.csv")))
     victim = min(children(process))
     os.kill(victim, signal.SIGKILL)
     printed, _ = process.communicate(timeout=300)
@@ -68,7 +68,7 @@ def test_a_killed_run_takes_no_other_with_it_and_is_done_the_next_time(tmp_path)
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_a_terminated_launcher_lets_its_runs_checkpoint_and_they_go_on(tmp_path):
     process = start(f"runs={tmp_path}", "trainer.max_epochs=200")
-    wait_for(lambda: list(tmp_path.rglob("history.csv")))
+    wait_for(lambda: list(tmp_path.glob("hippocampus*/*/*/*/*/history.csv")))
     pids = children(process)
     process.terminate()
     printed, _ = process.communicate(timeout=120)
