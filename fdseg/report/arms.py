@@ -63,9 +63,7 @@ class Arm:
     @property
     def has_whole_stems(self) -> bool:
         """Whether its two stems both see the whole volume: ``split=double``, no frequencies."""
-        if "split" in self.settings:
-            return value_at(self.settings, "split._target_") == "fdseg.frequency.WholeSplit"
-        return "split=double" in self.name.split(", ")
+        return "split=double" in self.departures
 
     def comparable(self, other: "Arm", metric: str) -> bool:
         """Whether they differ in the treatment only; Dice does not depend on how HD95 is taken."""
@@ -123,7 +121,7 @@ class Study:
         none = self.baseline(arm, metric)
         if none is None:
             return ()
-        if arm.has_whole_stems or any(d.startswith("split=") for d in arm.name.split(", ")):
+        if any(departure.startswith("split=") for departure in arm.departures):
             return (none,)
         whole = [
             a for a in self.arms

@@ -132,13 +132,9 @@ def _changed(option: Any, value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 def value_text(value: Any, key: str = "") -> str:
     """A value as a name holds it: of a mapping, its option, its own name or that of its class."""
-    return (_option(key, value) if isinstance(value, dict) else None) or _text(value)
-
-
-def _text(value: Any) -> str:
     if isinstance(value, dict):
-        kind = _kind(value, "") or "{" + ",".join(sorted(value)) + "}"
-        text = kind.rpartition(".")[2]
+        kind = _kind(value, key) or "{" + ",".join(sorted(value)) + "}"
+        text = kind.rpartition(".")[2] if kind == value.get("_target_") else kind
     elif value is None:
         text = "none"
     elif isinstance(value, list):

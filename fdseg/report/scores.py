@@ -91,10 +91,10 @@ class _Rows:
 
     def arm(self, path: Path, task: str, phantom: bool, name: str) -> Arm:
         """The arm; that arms are compared is all that its settings say."""
-        fusion, _, departures = name.partition(", ")
+        fusion, *departures = name.split(", ")
         settings = {"against": self.against}
         runs: dict[int, tuple[Run, ...]] = {}
         for (n, seed), cases in sorted(self.cases.items()):
             run = Run(path, task, phantom, fusion, n, seed, settings, tuple(cases), {})
             runs[n] = (*runs.get(n, ()), run)
-        return Arm(fusion, (departures,) if departures else (), runs, settings)
+        return Arm(fusion, tuple(departures), runs, settings)
