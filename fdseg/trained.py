@@ -71,17 +71,21 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
         if (path / "config.yaml").is_file():
             folders.append(path)
             continue
-        # os.walk passes over what other runs remove meanwhile.
-        below = [Path(folder) for folder, _, files in os.walk(path) if "config.yaml" in files]
-        finished = [folder for folder in below if runs.read_result(folder)]
+        finished = [f for f in _folders_with("result.json", path) if runs.read_result(f)]
         if not finished:
-            there = f"{len(below)} below it, not finished" if path.is_dir() else "no such folder"
+            begun = len(_folders_with("config.yaml", path))
+            there = f"{begun} below it, not finished" if path.is_dir() else "no such folder"
             raise FdsegError(
                 f"{path}: no finished run ({there}). run=… is the folder of a run, which holds "
                 "config.yaml, or one above finished runs."
             )
         folders += sorted(finished)
     return list(dict.fromkeys(folder.resolve() for folder in folders))
+
+
+def _folders_with(name: str, path: Path) -> list[Path]:
+    """All below a folder that hold a file; what other runs remove meanwhile is passed over."""
+    return [Path(folder) for folder, _, files in os.walk(path) if name in files]
 
 
 def read_runs(
