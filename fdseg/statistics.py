@@ -98,6 +98,11 @@ class SubjectScores:
         """The mean over its seeds of each subject, ``[subjects]``: what all statistics rest on."""
         return np.nanmean(self.table, axis=1)
 
+    @cached_property
+    def by_seed(self) -> Floats:
+        """The mean over its subjects of each seed, ``[seeds]``: what a single training gave."""
+        return np.nanmean(self.table, axis=0)
+
     @property
     def mean(self) -> float:
         """Over subjects."""
@@ -247,16 +252,11 @@ class Comparison:
         ).confidence_interval  # fmt: skip
         return float(low), float(high)
 
-    @cached_property
-    def by_seed(self) -> Floats:
-        """The mean difference over its subjects of each seed, ``[seeds]``: who gained."""
-        return np.nanmean(self.difference.table, axis=0)
-
     def seeds_interval(self, level: float = 0.95) -> tuple[float, float]:
         """Student's t interval over seeds: of other trainings, tested on these subjects."""
-        seeds = len(self.by_seed)
-        error = _sd(self.by_seed) / math.sqrt(seeds)
-        return _t_interval(float(self.by_seed.mean()), error, seeds - 1, level)
+        by_seed = self.difference.by_seed
+        error = _sd(by_seed) / math.sqrt(len(by_seed))
+        return _t_interval(float(by_seed.mean()), error, len(by_seed) - 1, level)
 
     def joint_test(self) -> Test:
         """Whether other trainings, tested on other subjects, would differ: both drawn at random.
@@ -278,7 +278,7 @@ class Comparison:
 
     def _joint_error(self) -> tuple[float, int]:
         """Standard error of the mean difference over subjects and seeds, degrees of freedom."""
-        axes = (self.difference.means, self.by_seed)
+        axes = (self.difference.means, self.difference.by_seed)
         squares = [0.0 if _constant(values) else _sd(values) ** 2 / len(values) for values in axes]
         freedom = min(map(len, axes)) - 1
         return (math.sqrt(sum(squares)) if freedom else math.nan), freedom

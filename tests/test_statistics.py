@@ -242,7 +242,7 @@ class TestOtherTrainings:
     def test_over_seeds_it_is_students_interval_of_the_seeds(self):
         table = np.random.default_rng(0).normal(0.3, 1, (20, 5))
         found = Comparison(scores(table))
-        assert found.by_seed == pytest.approx(table.mean(axis=0))
+        assert found.difference.by_seed == pytest.approx(table.mean(axis=0))
         for level in (0.8, 0.95):
             expected = stats.ttest_1samp(table.mean(axis=0), 0).confidence_interval(level)
             assert found.seeds_interval(level) == pytest.approx([*expected])
@@ -316,7 +316,7 @@ class TestOtherTrainings:
 
     def test_a_seed_counts_with_the_subjects_that_it_has(self):
         found = Comparison(scores([[1.0, 2.0], [3.0, np.nan], [5.0, 4.0]]))
-        assert found.by_seed == pytest.approx([3, 3])
+        assert found.difference.by_seed == pytest.approx([3, 3])
 
 
 class TestDegenerateCases:

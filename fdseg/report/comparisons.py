@@ -84,7 +84,7 @@ def other_trainings(found: Findings) -> Table:
         f"seeds needed: to show it on these subjects with {rules.power:.0%} power at "
         f"α = {rules.alpha:g} / {tests}; –: no number of them would.",
     ]
-    rows = tuple(_over_seeds(found, c) for c in found.contrasts)
+    rows = tuple(_over_seeds(c) for c in found.contrasts)
     title = "Would other trainings differ as well?"
     return study_table(found, "other_trainings", title, columns, rows, notes)
 
@@ -106,18 +106,17 @@ def _over_subjects(contrast: Contrast, persons: bool) -> tuple[Entry, ...]:
     )
 
 
-def _over_seeds(found: Findings, contrast: Contrast) -> tuple[Entry, ...]:
+def _over_seeds(contrast: Contrast) -> tuple[Entry, ...]:
     comparison, factor = contrast.comparison, SHOWN[contrast.metric].factor
-    better, seeds = contrast.seeds_better, len(comparison.by_seed)
-    ends = [factor * float(pick(comparison.by_seed)) for pick in (min, max)]
+    better, by_seed = contrast.seeds_better, comparison.difference.by_seed
+    ends = [factor * float(pick(by_seed)) for pick in (min, max)]
     mean, low, high = (x * factor for x in (comparison.mean, *contrast.joint_interval))
-    corrected = found.rules.bonferroni(found.study.task, contrast.p_joint)
     return (
         *_lead(contrast),
-        Entry(f"{better} of {seeds}", (better, seeds)),
+        Entry(f"{better} of {len(by_seed)}", (better, len(by_seed))),
         Entry(" to ".join(number(end, DIGITS, sign=True) for end in ends), tuple(ends)),
         Entry(_difference(mean, low, high), (mean, low, high)),
-        *(Entry(probability(p), (p,)) for p in (contrast.p_joint, corrected)),
+        *(Entry(probability(p), (p,)) for p in (contrast.p_joint, contrast.bonferroni_joint)),
         _count(contrast.seeds_needed),
     )
 

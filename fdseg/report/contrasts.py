@@ -92,6 +92,7 @@ class Contrast:
         people: number of persons among the test subjects.
         p_people: of the paired t-test over persons, each the mean of its cases.
         p_joint: of the test over subjects and seeds at once; NaN with one seed.
+        bonferroni_joint: the same, over the family of tasks.
         joint_interval: of the mean difference for other subjects and other seeds, 95 %.
         bold: the paper's mark, see :func:`findings`.
     """
@@ -111,6 +112,7 @@ class Contrast:
     people: int
     p_people: float
     p_joint: float
+    bonferroni_joint: float
     joint_interval: tuple[float, float]
     holm: float = float("nan")
     bold: bool = False
@@ -123,7 +125,7 @@ class Contrast:
     @property
     def seeds_better(self) -> int:
         """Of how many seeds the mean difference is an improvement."""
-        by_seed = self.comparison.by_seed
+        by_seed = self.comparison.difference.by_seed
         return int((by_seed > 0).sum() if SHOWN[self.metric].more else (by_seed < 0).sum())
 
     @property
@@ -150,7 +152,7 @@ def contrast(task: str, rules: Rules, cell: Cell, baseline: Cell, metric: str) -
     comparison = compare(ours, theirs)
     people = [c.people[metric] for c in (cell, baseline)]
     by_person = compare(*(scores for scores in people if scores is not None))
-    p = comparison.t_test().p
+    p, p_joint = comparison.t_test().p, comparison.joint_test().p
     alpha = rules.alpha / rules.tests(task)
     return Contrast(
         n=cell.n,
@@ -167,7 +169,8 @@ def contrast(task: str, rules: Rules, cell: Cell, baseline: Cell, metric: str) -
         seeds_needed=comparison.seeds_needed(rules.power, alpha),
         people=len(by_person.difference.subjects),
         p_people=by_person.t_test().p,
-        p_joint=comparison.joint_test().p,
+        p_joint=p_joint,
+        bonferroni_joint=rules.bonferroni(task, p_joint),
         joint_interval=comparison.joint_interval(),
     )
 
