@@ -1,0 +1,92 @@
+"""What a split by file leaks: networks on the other sides of the people they were trained on.
+
+    python notebooks/other_sides.py runs notebooks/results/other_sides.csv
+
+A run draws n files of its training part, so of most people it has seen one hippocampus and not the
+other. That other one is what a split by file would test on. Here every run segments it, and those
+of the other runs as well: the same volume, by networks that knew its person and by some that did
+not. All runs below a folder that trained with the paper's settings are used, the others are not.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from hydra.utils import instantiate
+from tqdm import tqdm
+
+from fdseg.data.cases import Case
+from fdseg.data.labels import label_map
+from fdseg.data.nifti import read_volume
+from fdseg.inference import Predictor, find_device
+from fdseg.memory import available_gb
+from fdseg.metrics import dice
+from fdseg.report.arms import studies
+from fdseg.report.collect import collect
+from fdseg.report.finished import Run
+from fdseg.safety import read_config
+from fdseg.trained import read_run
+
+COLUMNS = ("fusion", "n", "seed", "case", "participant", "person_drawn", "dice")
+
+
+def main(folder: Path, output: Path) -> None:
+    """Score the runs below a folder and write a row for each run and volume."""
+    (study,) = studies(collect(folder).runs)
+    runs = [
+        run
+        for arm in study.arms
+        if not arm.departures
+        for runs in arm.runs.values()
+        for run in runs
+    ]
+    task = instantiate(read_config(runs[0].folder / "config.yaml")["data"])
+    training = task.cases(task.subjects.training)
+    drawn = {run.folder: _drawn(run, training) for run in runs}
+    wanted = {case.name: case for cases in drawn.values() for case in _other_sides(training, cases)}
+    with output.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for run in tqdm(runs, unit="run"):
+            writer.writerows(_rows(run, list(wanted.values()), drawn[run.folder]))
+
+
+def _drawn(run: Run, training: list[Case]) -> list[Case]:
+    """The cases that a run was trained on."""
+    names = json.loads((run.folder / "manifest.json").read_text())["drawn"]
+    return [case for case in training if case.name in names]
+
+
+def _other_sides(training: list[Case], drawn: list[Case]) -> list[Case]:
+    """Of the people that were drawn, the cases that were not."""
+    people = {case.participant for case in drawn}
+    return [case for case in training if case.participant in people and case not in drawn]
+
+
+def _rows(run: Run, cases: list[Case], drawn: list[Case]) -> Iterator[tuple[object, ...]]:
+    predictor = Predictor(
+        [read_run(run.folder)], device=find_device("auto"), memory_gb=available_gb()
+    )
+    people = {case.participant for case in drawn}
+    for case in cases:
+        if case not in drawn:
+            known = case.participant in people
+            score = round(_dice(predictor, case), 6)
+            yield run.fusion, run.n, run.seed, case.name, case.participant, known, score
+
+
+def _dice(predictor: Predictor, case: Case) -> float:
+    """In the volume's own geometry, mean over structures, as a run tests."""
+    (trained,) = predictor.trained
+    image, _, geometry = trained.preprocessing(read_volume(case.image))
+    values = list(trained.structures.values())
+    found = label_map(predictor(image), trained.preprocessing, geometry, values)
+    labels = read_volume(case.label).data
+    return float(np.mean([dice(found == value, labels == value) for value in values]))
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
