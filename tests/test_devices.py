@@ -1,11 +1,10 @@
 """One run on several devices, here two processes on the CPU that talk by gloo."""
 
-import csv
 import os
 
 import pytest
 import torch
-from commands import shell
+from commands import shell, table
 
 from fdseg.data.datamodule import EpochSampler
 
@@ -25,8 +24,8 @@ def train(*words):
 def numbers(where):
     (result,) = where.rglob("result.json")
     checkpoint = torch.load(result.with_name("checkpoints") / "last.ckpt", weights_only=True)
-    with result.with_name("history.csv").open() as file:
-        history = [(r["train_loss"], r["validation_dice"]) for r in csv.DictReader(file)]
+    rows = table(result.with_name("history.csv"))
+    history = [(row["train_loss"], row["validation_dice"]) for row in rows]
     spectra = result.with_name("spectra.csv").read_text()
     return result.parent.name, checkpoint["state_dict"], history, spectra
 

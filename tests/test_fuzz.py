@@ -7,7 +7,6 @@ The subset that runs here has a fixed seed. All of it, 300 inputs for every comm
 
 import contextlib
 import copy
-import csv
 import functools
 import json
 import os
@@ -22,7 +21,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from commands import compose
+from commands import compose, table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutations import MUTATIONS, SPOILS
@@ -91,8 +90,8 @@ def run_prepare(place):
 
 
 def check_prepare(place):
-    with (place / "runs" / "hippocampus" / "cohort" / "cohort.csv").open() as file:
-        assert [row["case"] for row in csv.DictReader(file)] == list(NAMES)
+    rows = table(place / "runs" / "hippocampus" / "cohort" / "cohort.csv")
+    assert [row["case"] for row in rows] == list(NAMES)
     cached = {}
     for folder in (place / "runs" / "cache" / "hippocampus").iterdir():
         cached[json.loads((folder / "case.json").read_text())["case"]] = folder
@@ -116,8 +115,7 @@ def run_evaluate(place):
 
 
 def check_evaluate(place):
-    with (place / "cohort" / "predictions" / "evaluation.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = table(place / "cohort" / "predictions" / "evaluation.csv")
     folders = [place / "cohort" / kind for kind in ("predictions", "labelsTr")]
     names = [{p.name.split(".")[0] for p in folder.glob("*.nii*")} for folder in folders]
     assert {row["case"] for row in rows} == names[0] & names[1]

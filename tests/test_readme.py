@@ -1,6 +1,5 @@
 """The README's example of a folder of one's own, as it stands there."""
 
-import csv
 import os
 import re
 import subprocess
@@ -8,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import table
 
 import fdseg
 
@@ -30,9 +30,8 @@ def test_the_example_of_a_folder_of_ones_own_runs_to_its_end(tmp_path):
     assert ended.returncode == 0, ended.stderr
     cohort = tmp_path / "runs" / "Task02_Heart" / "cohort"
     assert sorted(p.name for p in cohort.iterdir()) == ["cohort.csv", "cohort.png", "split.json"]
-    (table,) = tmp_path.rglob("evaluation.csv")
+    (evaluation,) = tmp_path.rglob("evaluation.csv")
     (own,) = tmp_path.rglob("cases.csv")
-    rows = [list(csv.DictReader(file.open())) for file in (table, own)]
-    dice = [{row["case"]: row["dice"] for row in each} for each in rows]
+    dice = [{row["case"]: row["dice"] for row in table(file)} for file in (evaluation, own)]
     assert dice[0] == dice[1]
     assert len(dice[0]) == 2

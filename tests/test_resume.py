@@ -1,6 +1,5 @@
 """A run that is killed, stopped or fails goes on, in the end, as if nothing had happened."""
 
-import csv
 import json
 import math
 import multiprocessing
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import trained
+from commands import table, trained
 from monai.losses import DiceLoss
 
 from fdseg import runs
@@ -55,8 +54,8 @@ def numbers(folder):
             **{(i, k): v for i in state for k, v in state[i].items()},
         }
         checkpoints[name] = {key: value.flatten().tolist() for key, value in tensors.items()}
-    with (folder / "history.csv").open() as file:
-        history = [{k: v for k, v in r.items() if k != "seconds"} for r in csv.DictReader(file)]
+    rows = table(folder / "history.csv")
+    history = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
     result = json.loads((folder / "result.json").read_text())
     tables = [(folder / name).read_text() for name in ("spectra.csv", "cases.csv")]
     return checkpoints, history, tables, result

@@ -1,6 +1,5 @@
 """Reading a folder of runs: good ones whole, bad ones left out with the reason."""
 
-import csv
 import json
 import os
 import shutil
@@ -8,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import yaml
+from commands import table
 from synthetic import FAMILY, Grid, copy
 
 from fdseg.errors import FdsegError
@@ -44,8 +44,7 @@ def test_a_run_is_read_as_it_was_written(grid):
     )  # fmt: skip
     assert run.folder == folder
     assert len(run.cases) == 52
-    with (folder / "cases.csv").open() as file:
-        first = list(csv.DictReader(file))[:2]
+    first = table(folder / "cases.csv")[:2]
     assert {row["structure"] for row in first} == {"anterior", "posterior"}
     assert run.cases[0].case == first[0]["case"]
     assert run.cases[0].scores["dice"] == sum(float(row["dice"]) for row in first) / 2

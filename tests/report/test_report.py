@@ -1,10 +1,9 @@
 """The command: from a folder of runs to a report, and what it says of bad ones."""
 
-import csv
 import json
 
 import pytest
-from commands import compose, shell
+from commands import compose, shell, table
 from synthetic import Grid
 
 from fdseg.errors import FdsegError
@@ -61,15 +60,12 @@ def test_progress_goes_where_errors_go(done):
 def test_no_table_mixes_phantom_and_real(runs, done):
     assert done.returncode == 0
     for path in (runs / "report" / "tables").glob("heart*.csv"):
-        with path.open() as file:
-            found = {row["phantom"] for row in csv.DictReader(file)}
-        assert found == {str("phantom" in path.name)}
+        assert {row["phantom"] for row in table(path)} == {str("phantom" in path.name)}
 
 
 def test_every_score_of_every_run_is_kept(runs, done):
     assert done.returncode == 0
-    with (runs / "report" / "scores.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = table(runs / "report" / "scores.csv")
     assert len(rows) == 8 * 4
     assert {row["phantom"] for row in rows} == {"True", "False"}
 

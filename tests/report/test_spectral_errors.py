@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from commands import table
 from matplotlib.collections import QuadMesh
 from synthetic import FAMILY, Grid
 
@@ -130,8 +131,7 @@ def test_seeds_are_averaged_where_they_have_the_same_steps_and_bands():
 
 def learn(folder, courses):
     """Give a run's files what a learned split leaves in them."""
-    with (folder / "history.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = table(folder / "history.csv")
     for number, row in enumerate(rows):
         row.update({name: values[number] for name, values in courses.items()})
     with (folder / "history.csv").open("w", newline="") as file:
