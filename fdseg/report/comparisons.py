@@ -70,6 +70,7 @@ def other_trainings(found: Findings) -> Table:
         Column("seeds better", ("seeds_better", "seeds")),
         Column("by seed", ("least", "most")),
         Column("difference [95 %]", ("difference", "low", "high")),
+        Column("without one", ("without_one", "one")),
         Column("p", ("p",)),
         Column(f"p × {tests} tasks", ("p_bonferroni",)),
         Column("seeds needed", ("seeds_needed",)),
@@ -77,7 +78,8 @@ def other_trainings(found: Findings) -> Table:
     notes = [
         "Whether other trainings, with other draws of training subjects and another start, would "
         "differ as well, on other subjects. by seed: mean difference of the least and the most "
-        "favoured seed.",
+        "favoured seed. without one: what is left of it without the seed that makes most of it, "
+        "which stands in parentheses.",
         "Interval and p: Student's t, with the standard errors over test "
         f"{subjects_of(rules.unit)} and over seeds added in squares (Clark 1973) and the degrees "
         "of freedom of the fewer; –: one seed cannot tell.",
@@ -109,6 +111,9 @@ def _over_subjects(contrast: Contrast, persons: bool) -> tuple[Entry, ...]:
 def _over_seeds(contrast: Contrast) -> tuple[Entry, ...]:
     comparison, factor = contrast.comparison, SHOWN[contrast.metric].factor
     better, by_seed = contrast.seeds_better, comparison.difference.by_seed
+    one, rest = contrast.without_one_seed
+    rest *= factor
+    without = f"{number(rest, DIGITS, sign=True)} ({one})" if len(by_seed) > 1 else "–"
     ends = [factor * float(pick(by_seed)) for pick in (min, max)]
     mean, low, high = (x * factor for x in (comparison.mean, *contrast.joint_interval))
     return (
@@ -116,6 +121,7 @@ def _over_seeds(contrast: Contrast) -> tuple[Entry, ...]:
         Entry(f"{better} of {len(by_seed)}", (better, len(by_seed))),
         Entry(" to ".join(number(end, DIGITS, sign=True) for end in ends), tuple(ends)),
         Entry(_difference(mean, low, high), (mean, low, high)),
+        Entry(without, (rest, one)),
         *(Entry(probability(p), (p,)) for p in (contrast.p_joint, contrast.bonferroni_joint)),
         _count(contrast.seeds_needed),
     )

@@ -1,7 +1,10 @@
 """One arm against its baseline at one n: the paired comparison, and what corrects its p-value."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+import numpy as np
 
 from fdseg.report.arms import Arm, Unit
 from fdseg.statistics import Comparison, Family, Pairs, SubjectScores, compare
@@ -127,6 +130,14 @@ class Contrast:
         """Of how many seeds the mean difference is an improvement."""
         by_seed = self.comparison.difference.by_seed
         return int((by_seed > 0).sum() if SHOWN[self.metric].more else (by_seed < 0).sum())
+
+    @property
+    def without_one_seed(self) -> tuple[int, float]:
+        """The seed that makes most of the mean difference, and what the others give without it."""
+        difference = self.comparison.difference
+        most = int((difference.by_seed * np.sign(difference.mean)).argmax())
+        others = np.delete(difference.by_seed, most)
+        return difference.seeds[most], float(others.mean()) if len(others) else math.nan
 
     @property
     def key(self) -> str:

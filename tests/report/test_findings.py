@@ -69,6 +69,17 @@ def test_a_gain_that_seeds_do_not_agree_on_is_none_for_other_trainings(grid):
     assert found.needed < 52
     assert found.seeds_needed > 5
     assert found.joint_interval[0] < 0 < found.joint_interval[1]
+    gains = found.comparison.difference.table.mean(axis=0)
+    assert found.without_one_seed == (0, pytest.approx(sum(gains[1:]) / 4))
+
+
+def test_the_seed_that_makes_most_of_a_loss_is_the_worst(grid):
+    for seed, gain in enumerate((0.1, -0.3, -0.02)):
+        grid.add("none", 4, seed, dice=0.6)
+        grid.add("late", 4, seed, dice=0.6 + gain)
+    found = contrast(only(grid.root), "late")
+    gains = found.comparison.difference.table.mean(axis=0)
+    assert found.without_one_seed == (1, pytest.approx((gains[0] + gains[2]) / 2))
 
 
 def test_persons_can_be_the_unit(grid):

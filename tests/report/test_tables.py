@@ -123,13 +123,17 @@ class TestComparisons:
         assert (float(row["low"]) > 0) == (float(row["p"]) < 0.05)
         assert float(row["p_bonferroni"]) == pytest.approx(min(1, 4 * float(row["p"])))
         assert (row["seeds_better"], row["seeds"]) == ("3", "3")
+        assert row["one"] in ("0", "1", "2")
+        others = (3 * float(row["difference"]) - float(row["most"])) / 2
+        assert float(row["without_one"]) == pytest.approx(others)
         assert row["seeds_needed"] == ""  # with four subjects, no number of seeds
 
     def test_one_seed_has_no_interval_for_others(self, tmp_path):
         Grid(tmp_path, "heart").cell("none", 4, 1)
         Grid(tmp_path, "heart").cell("early", 4, 1)
         (table,) = tables(tmp_path, other_trainings)
-        assert column(table, "p") == column(table, "seeds needed") == ["–", "–"]
+        for title in ("p", "without one", "seeds needed"):
+            assert column(table, title) == ["–", "–"]
 
     def test_what_is_missing_is_said(self, tmp_path):
         grid = Grid(tmp_path, "heart")
