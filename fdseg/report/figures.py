@@ -114,7 +114,7 @@ def differences(found: Findings) -> Drawing | None:
     return Drawing(
         f"{study.name}-differences",
         "What each test subject gains over none, a point per subject (the mean of its seeds). "
-        "Black: mean and its 95 % BCa interval; thin: its interval for other seeds as well.",
+        "Black: mean and its 95 % BCa interval; thin: for other seeds as well, cut at the frame.",
         f"{study.title}: paired differences to none. Mean gain in Dice points: {'; '.join(gains)}.",
         figure,
     )
@@ -192,7 +192,8 @@ def controls(found: Findings) -> Drawing | None:
     return Drawing(
         f"{study.name}-controls",
         "All arms at the same n: mean Dice with its 95 % interval, and the paired difference to "
-        "the arm without a split, with its BCa interval; thin: for other seeds as well.",
+        "the arm without a split that is otherwise set alike, with its BCa interval; thin: for "
+        "other seeds as well, cut at the frame.",
         f"{study.title}: Dice of all arms. Difference to none in points: {'; '.join(gains)}.",
         figure,
     )
