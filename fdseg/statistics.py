@@ -20,6 +20,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,7 +165,6 @@ class Test:
     """A statistic and its two-sided p-value."""
 
     __test__ = False  # not one of pytest's
-
     statistic: float
     p: float
 
@@ -214,25 +214,15 @@ class Comparison:
         return self.difference.sem
 
     def t_test(self) -> Test:
-        """Student's paired t-test.
-
-        No difference at all is p = 1; the same difference in every subject has no t, so NaN.
-        """
+        """Student's paired t-test; the same difference in every subject has no t, so NaN."""
         values = self.difference.means
-        if not values.any():
-            return Test(0.0, 1.0)
-        if _constant(values):
+        if values.any() and _constant(values):
             return Test(math.nan, math.nan)
-        found = stats.ttest_1samp(values, 0.0)
-        return Test(float(found.statistic), float(found.pvalue))
+        return _test(values, lambda x: stats.ttest_1samp(x, 0.0))
 
     def wilcoxon(self) -> Test:
         """Wilcoxon's signed-rank test; subjects without a difference are left out of it."""
-        values = self.difference.means
-        if not values.any():
-            return Test(0.0, 1.0)
-        found = stats.wilcoxon(values)
-        return Test(float(found.statistic), float(found.pvalue))
+        return _test(self.difference.means, stats.wilcoxon)
 
     def interval(
         self, level: float = 0.95, resamples: int = 9999, seed: int = 0
@@ -258,13 +248,18 @@ class Comparison:
         error = _sd(by_seed) / math.sqrt(len(by_seed))
         return _t_interval(float(by_seed.mean()), error, len(by_seed) - 1, level)
 
+    def seeds_wilcoxon(self) -> Test:
+        """Wilcoxon's test over seeds, on these subjects: no single training decides it."""
+        by_seed = self.difference.by_seed
+        return _test(by_seed, stats.wilcoxon) if len(by_seed) > 1 else Test(math.nan, math.nan)
+
     def joint_test(self) -> Test:
         """Whether other trainings, tested on other subjects, would differ: both drawn at random.
 
-        The standard errors over subjects and over seeds are added in squares: the square of this t
-        is the min F′ of Clark (1973). Degrees of freedom are those of the fewer, seeds or subjects.
-        (With Clark's own, after Welch and Satterthwaite, a test at 5 % would find what is not there
-        in up to 13 % of experiments with two seeds.) NaN with one of either, or no variance.
+        Standard errors over subjects and over seeds are added in squares: this t squared is the
+        min F′ of Clark (1973). Degrees of freedom are those of the fewer, seeds or subjects.
+        (With Clark's own, a test at 5 % finds what is not there in up to 13 % of experiments with
+        two seeds.) NaN with one of either, or no variance.
         """
         error, freedom = self._joint_error()
         if not error > 0:
@@ -297,8 +292,7 @@ class Comparison:
         With a chance of ``power``, two-sided at ``alpha``; ``None`` where there is no effect to
         find, or a million could not.
         """
-        effect = abs(self.effect_size)
-        if not effect > 0:
+        if not (effect := abs(self.effect_size)) > 0:
             return None
         return _least(lambda n: _power(effect * math.sqrt(n), n - 1, alpha) >= power)
 
@@ -306,8 +300,7 @@ class Comparison:
         """The least number of seeds with which :meth:`joint_test` would find such an effect.
 
         On as many subjects as here, with the components of variance that the difference has.
-        ``None`` where there is no effect to find, where one seed cannot tell, and where these are
-        too few subjects for any number of seeds.
+        ``None`` with no effect, with one seed, and with too few subjects for any number of seeds.
         """
         variance, subjects = self.difference.variance(), len(self.difference.subjects)
         total = variance.subjects + variance.seeds + variance.residual
@@ -361,6 +354,14 @@ class Family:
             )
 
 
+def _test(values: Floats, test: Callable[[Floats], Any]) -> Test:
+    """By one of SciPy's tests; no difference at all is p = 1."""
+    if not values.any():
+        return Test(0.0, 1.0)
+    found = test(values)
+    return Test(float(found.statistic), float(found.pvalue))
+
+
 def _least(suffices: Callable[[int], bool]) -> int | None:
     """The least number from two on that does; ``None`` if not even the most does."""
     low, high = 1, 2
@@ -394,6 +395,5 @@ def _constant(values: Floats) -> bool:
     return bool(np.ptp(values) <= _ROUNDING * np.abs(values).max())
 
 
-def _some(names: tuple[object, ...], most: int = 5) -> str:
-    text = ", ".join(map(str, names[:most]))
-    return f"{text}, … ({len(names)})" if len(names) > most else text
+def _some(names: tuple[object, ...]) -> str:
+    return ", ".join(map(str, names[:5])) + (f", … ({len(names)})" if len(names) > 5 else "")

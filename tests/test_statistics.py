@@ -247,6 +247,14 @@ class TestOtherTrainings:
             expected = stats.ttest_1samp(table.mean(axis=0), 0).confidence_interval(level)
             assert found.seeds_interval(level) == pytest.approx([*expected])
 
+    def test_by_ranks_no_single_seed_decides_how_sure_it_is(self):
+        for failed in (0.6, 6.0, 600.0):  # of six seeds the one that gained most, by ever more
+            table = np.tile([0.1, 0.2, 0.3, 0.4, 0.5, failed], (7, 1))
+            assert Comparison(scores(table)).seeds_wilcoxon().p == pytest.approx(2 / 2**6)
+        table = np.random.default_rng(1).normal(0.3, 1, (20, 8))
+        expected = stats.wilcoxon(table.mean(axis=0)).pvalue
+        assert Comparison(scores(table)).seeds_wilcoxon().p == pytest.approx(expected)
+
     @pytest.mark.parametrize("seeds", [2, 3, 5, 10])
     @pytest.mark.parametrize("between_seeds", [0.0, 0.3, 1.0, 5.0])
     def test_a_difference_of_chance_is_not_taken_for_an_effect(self, between_seeds, seeds):
@@ -304,6 +312,7 @@ class TestOtherTrainings:
     def test_one_seed_says_nothing_of_others(self):
         found = differences(0.1, 0.3, 0.2)
         numbers = [found.joint_test().p, *found.joint_interval(), *found.seeds_interval()]
+        numbers += [found.seeds_wilcoxon().p]
         assert all(math.isnan(number) for number in numbers)
         for nothing in (np.zeros((4, 1)), np.zeros((1, 3))):
             assert math.isnan(Comparison(scores(nothing)).joint_test().p)

@@ -33,12 +33,13 @@ def comparisons(found: Findings) -> Table:
     ]
     notes = [
         "Arm minus baseline, over the pairs of test subject and seed that both have; Dice in "
-        "points of 100, HD95 in mm. In brackets the BCa bootstrap interval of the mean difference.",
+        "points of 100, HD95 in mm. In brackets the BCa bootstrap interval of the mean difference. "
+        "Bold: the paper's mark, which only the better of early and late can have.",
         f"p: paired t-test over test {subjects_of(rules.unit)}, two-sided; × {tests}: Bonferroni "
         "over the independent tasks; Holm: over all comparisons of this score in the report, real "
         "and phantom apart; Wilcoxon: signed ranks.",
         "d_z: mean over standard deviation of the differences. needed: test subjects that would "
-        f"show it with {rules.power:.0%} power at α = {rules.alpha:g} / {tests}.",
+        f"show it with {rules.power:.0%} power at α = {rules.alpha:g} / {tests}, were it so large.",
         "All this is of these trainings: whether they would differ on other subjects.",
     ]
     if persons:
@@ -56,7 +57,7 @@ def comparisons(found: Findings) -> Table:
         )
     if not found.contrasts:
         notes.append("No arm has a baseline of its own settings at the same n.")
-    notes += missing(found.contrasts)
+    notes += [*_unlike_seeds(found), *missing(found.contrasts)]
     rows = tuple(_over_subjects(c, persons) for c in found.contrasts)
     return study_table(found, "comparisons", "Paired comparisons", columns, rows, notes)
 
@@ -70,25 +71,40 @@ def other_trainings(found: Findings) -> Table:
         Column("seeds better", ("seeds_better", "seeds")),
         Column("by seed", ("least", "most")),
         Column("difference [95 %]", ("difference", "low", "high")),
-        Column("without one", ("without_one", "one")),
         Column("p", ("p",)),
         Column(f"p × {tests} tasks", ("p_bonferroni",)),
+        Column("p, ranks", ("p_ranks",)),
+        Column("without one", ("without_one", "one")),
         Column("seeds needed", ("seeds_needed",)),
     ]
     notes = [
         "Whether other trainings, with other draws of training subjects and another start, would "
-        "differ as well, on other subjects. by seed: mean difference of the least and the most "
-        "favoured seed. without one: what is left of it without the seed that makes most of it, "
-        "which stands in parentheses.",
+        "differ as well, on other subjects. by seed: the smallest and the largest mean difference "
+        "of a seed.",
         "Interval and p: Student's t, with the standard errors over test "
         f"{subjects_of(rules.unit)} and over seeds added in squares (Clark 1973) and the degrees "
-        "of freedom of the fewer; –: one seed cannot tell.",
-        f"seeds needed: to show it on these subjects with {rules.power:.0%} power at "
-        f"α = {rules.alpha:g} / {tests}; –: no number of them would.",
+        "of freedom of the fewer; –: one seed cannot tell. It takes the seeds for normal, so that "
+        "a single training that failed widens the interval.",
+        "p, ranks: Wilcoxon's signed ranks over seeds, on these subjects, which such a training "
+        "does not decide; above 0.06 with up to five seeds. without one: what is left of the "
+        "difference without the seed that makes most of it (in parentheses); no estimate, for it "
+        "lies nearer to none by construction.",
+        f"seeds needed: to show it, were it so large, on as many {subjects_of(rules.unit)} with "
+        f"{rules.power:.0%} power at α = {rules.alpha:g} / {tests}; –: one seed cannot tell, or no "
+        "number of them would.",
+        *_unlike_seeds(found),
     ]
     rows = tuple(_over_seeds(c) for c in found.contrasts)
     title = "Would other trainings differ as well?"
     return study_table(found, "other_trainings", title, columns, rows, notes)
+
+
+def _unlike_seeds(found: Findings) -> list[str]:
+    """A warning where a row has other seeds than another of the same n."""
+    seeds = {(c.n, c.comparison.difference.seeds) for c in found.contrasts}
+    if len(seeds) == len({n for n, _ in seeds}):
+        return []
+    return ["Rows of different seeds are not to be compared with each other."]
 
 
 def _over_subjects(contrast: Contrast, persons: bool) -> tuple[Entry, ...]:
@@ -114,6 +130,7 @@ def _over_seeds(contrast: Contrast) -> tuple[Entry, ...]:
     one, rest = contrast.without_one_seed
     rest *= factor
     without = f"{number(rest, DIGITS, sign=True)} ({one})" if len(by_seed) > 1 else "–"
+    p_values = [contrast.p_joint, contrast.bonferroni_joint, contrast.p_seeds]
     ends = [factor * float(pick(by_seed)) for pick in (min, max)]
     mean, low, high = (x * factor for x in (comparison.mean, *contrast.joint_interval))
     return (
@@ -121,8 +138,8 @@ def _over_seeds(contrast: Contrast) -> tuple[Entry, ...]:
         Entry(f"{better} of {len(by_seed)}", (better, len(by_seed))),
         Entry(" to ".join(number(end, DIGITS, sign=True) for end in ends), tuple(ends)),
         Entry(_difference(mean, low, high), (mean, low, high)),
+        *(Entry(probability(p), (p,)) for p in p_values),
         Entry(without, (rest, one)),
-        *(Entry(probability(p), (p,)) for p in (contrast.p_joint, contrast.bonferroni_joint)),
         _count(contrast.seeds_needed),
     )
 

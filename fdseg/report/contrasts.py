@@ -94,6 +94,7 @@ class Contrast:
         seeds_needed: seeds to find it on these subjects with the test over both, at that level.
         people: number of persons among the test subjects.
         p_people: of the paired t-test over persons, each the mean of its cases.
+        p_seeds: of the signed-rank test over seeds; NaN with one seed.
         p_joint: of the test over subjects and seeds at once; NaN with one seed.
         bonferroni_joint: the same, over the family of tasks.
         joint_interval: of the mean difference for other subjects and other seeds, 95 %.
@@ -114,6 +115,7 @@ class Contrast:
     seeds_needed: int | None
     people: int
     p_people: float
+    p_seeds: float
     p_joint: float
     bonferroni_joint: float
     joint_interval: tuple[float, float]
@@ -180,6 +182,7 @@ def contrast(task: str, rules: Rules, cell: Cell, baseline: Cell, metric: str) -
         seeds_needed=comparison.seeds_needed(rules.power, alpha),
         people=len(by_person.difference.subjects),
         p_people=by_person.t_test().p,
+        p_seeds=comparison.seeds_wilcoxon().p,
         p_joint=p_joint,
         bonferroni_joint=rules.bonferroni(task, p_joint),
         joint_interval=comparison.joint_interval(),

@@ -186,7 +186,7 @@ def controls(found: Findings) -> Drawing | None:
         left.set_yticks(range(len(cells)), labels=[cell.arm.name for cell in cells])
         right.set_yticks(range(len(cells)), labels=[])
         left.set_title(f"n = {n}: Dice [points]")
-        right.set_title("difference to none [points]")
+        right.set_title("difference to its baseline [points]")
         for axis in (left, right):
             axis.set_ylim(most - 0.4, -0.6)  # the first on top
     return Drawing(
@@ -194,7 +194,7 @@ def controls(found: Findings) -> Drawing | None:
         "All arms at the same n: mean Dice with its 95 % interval, and the paired difference to "
         "the arm without a split that is otherwise set alike, with its BCa interval; thin: for "
         "other seeds as well, cut at the frame.",
-        f"{study.title}: Dice of all arms. Difference to none in points: {'; '.join(gains)}.",
+        f"{study.title}: Dice of all arms. Differences in points: {'; '.join(gains)}.",
         figure,
     )
 

@@ -46,7 +46,10 @@ def results(found: Findings) -> Table:
         *missing(c for c in found.gains if c.arm.fusion in FUSIONS and not c.arm.departures),
     ]
     if with_paper:
-        notes.append("†: more than 1.96 √(SEM² + SEM²) from the paper's mean.")
+        notes.append(
+            "†: more than 1.96 √(SEM² + SEM²) from the paper's mean. SEMs are over test subjects: "
+            "how far other seeds would move a mean is not in them."
+        )
         absent = sorted({n for task, n, _ in PAPER if task == study.task} - set(sizes))
         if absent:
             notes.append(f"In the paper, not run here: n = {', '.join(map(str, absent))}.")

@@ -71,6 +71,7 @@ def test_a_gain_that_seeds_do_not_agree_on_is_none_for_other_trainings(grid):
     assert found.joint_interval[0] < 0 < found.joint_interval[1]
     gains = found.comparison.difference.table.mean(axis=0)
     assert found.without_one_seed == (0, pytest.approx(sum(gains[1:]) / 4))
+    assert found.p_seeds == pytest.approx(stats.wilcoxon(gains).pvalue)
 
 
 def test_the_seed_that_makes_most_of_a_loss_is_the_worst(grid):

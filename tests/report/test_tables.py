@@ -132,7 +132,7 @@ class TestComparisons:
         Grid(tmp_path, "heart").cell("none", 4, 1)
         Grid(tmp_path, "heart").cell("early", 4, 1)
         (table,) = tables(tmp_path, other_trainings)
-        for title in ("p", "without one", "seeds needed"):
+        for title in ("p", "p, ranks", "without one", "seeds needed"):
             assert column(table, title) == ["–", "–"]
 
     def test_what_is_missing_is_said(self, tmp_path):
@@ -143,6 +143,13 @@ class TestComparisons:
         assert (
             table.notes[-1] == "n = 4, early against none: none lacks seed 2, 3, 4 of 4 subjects."
         )
+
+    @pytest.mark.parametrize("make", [comparisons, other_trainings])
+    def test_rows_of_different_seeds_are_said_not_to_be_comparable(self, heart, make):
+        said = "Rows of different seeds are not to be compared with each other."
+        assert said not in tables(heart.root, make)[0].notes
+        heart.cell("early", 4, 2, "theta=0.4")
+        assert said in tables(heart.root, make)[0].notes
 
     def test_sides_of_a_person_are_said_not_to_be_independent(self, heart):
         (table,) = tables(heart.root, comparisons)
