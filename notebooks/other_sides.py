@@ -1,6 +1,6 @@
 """What a split by file leaks: networks on the other sides of the people they were trained on.
 
-    python notebooks/other_sides.py runs notebooks/results/other_sides.csv
+    python notebooks/other_sides.py runs/hippocampus notebooks/results/other_sides.csv
 
 A run draws n files of its training part, so of most people it has seen one hippocampus and not the
 other. That other one is what a split by file would test on. Here every run segments it, and those
@@ -35,7 +35,10 @@ COLUMNS = ("fusion", "n", "seed", "case", "participant", "person_drawn", "dice")
 
 def main(folder: Path, output: Path) -> None:
     """Score the runs below a folder and write a row for each run and volume."""
-    (study,) = studies(collect(folder).runs)
+    found = studies(collect(folder).runs)
+    if len(found) != 1:
+        raise SystemExit(f"{folder}: runs of {len(found)} tasks. Name the folder of one.")
+    (study,) = found
     runs = [
         run
         for arm in study.arms
