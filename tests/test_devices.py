@@ -30,6 +30,7 @@ def numbers(where):
     return result.parent.name, checkpoint["state_dict"], history, spectra
 
 
+@pytest.mark.slow
 def test_two_processes_compute_what_one_does_with_the_same_batches(tmp_path):
     cache = f"data.cache={tmp_path}/cache"
     for where, words in (("one", []), ("two", ["trainer=ddp", "trainer.devices=2"])):
