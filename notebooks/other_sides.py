@@ -4,8 +4,8 @@
 
 A run draws n files of its training part, so of most people it has seen one hippocampus and not the
 other. That other one is what a split by file would test on. Here every run segments it, and those
-of the other runs as well: the same volume, by networks that knew its person and by some that did
-not. All runs below a folder that trained with the paper's settings are used, the others are not.
+of other runs with the same n: the same volume, by networks that knew its person and by some that
+did not. Used are all runs below a folder that were trained with the paper's settings.
 """
 
 import csv
@@ -49,12 +49,15 @@ def main(folder: Path, output: Path) -> None:
     task = instantiate(read_config(runs[0].folder / "config.yaml")["data"])
     training = task.cases(task.subjects.training)
     drawn = {run.folder: _drawn(run, training) for run in runs}
-    wanted = {case.name: case for cases in drawn.values() for case in _other_sides(training, cases)}
+    wanted: dict[int, dict[str, Case]] = {}
+    for run in runs:
+        cases = _other_sides(training, drawn[run.folder])
+        wanted.setdefault(run.n, {}).update({case.name: case for case in cases})
     with output.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for run in tqdm(runs, unit="run"):
-            writer.writerows(_rows(run, list(wanted.values()), drawn[run.folder]))
+            writer.writerows(_rows(run, list(wanted[run.n].values()), drawn[run.folder]))
 
 
 def _drawn(run: Run, training: list[Case]) -> list[Case]:
