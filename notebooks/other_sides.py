@@ -9,7 +9,6 @@ did not. Used are all runs below a folder that were trained with the paper's set
 """
 
 import csv
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,22 +47,17 @@ def main(folder: Path, output: Path) -> None:
     ]
     task = instantiate(read_config(runs[0].folder / "config.yaml")["data"])
     training = task.cases(task.subjects.training)
-    drawn = {run.folder: _drawn(run, training) for run in runs}
+    drawn = {run.folder: task.cases(run.manifest["drawn"]) for run in runs}
+    others = {folder: _other_sides(training, cases) for folder, cases in drawn.items()}
     wanted: dict[int, dict[str, Case]] = {}
     for run in runs:
-        cases = _other_sides(training, drawn[run.folder])
-        wanted.setdefault(run.n, {}).update({case.name: case for case in cases})
+        wanted.setdefault(run.n, {}).update({case.name: case for case in others[run.folder]})
     with output.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for run in tqdm(runs, unit="run"):
-            writer.writerows(_rows(run, list(wanted[run.n].values()), drawn[run.folder]))
-
-
-def _drawn(run: Run, training: list[Case]) -> list[Case]:
-    """The cases that a run was trained on."""
-    names = json.loads((run.folder / "manifest.json").read_text())["drawn"]
-    return [case for case in training if case.name in names]
+            cases = [case for case in wanted[run.n].values() if case not in drawn[run.folder]]
+            writer.writerows(_rows(run, cases, others[run.folder]))
 
 
 def _other_sides(training: list[Case], drawn: list[Case]) -> list[Case]:
@@ -72,16 +66,13 @@ def _other_sides(training: list[Case], drawn: list[Case]) -> list[Case]:
     return [case for case in training if case.participant in people and case not in drawn]
 
 
-def _rows(run: Run, cases: list[Case], drawn: list[Case]) -> Iterator[tuple[object, ...]]:
+def _rows(run: Run, cases: list[Case], others: list[Case]) -> Iterator[tuple[object, ...]]:
     predictor = Predictor(
         [read_run(run.folder)], device=find_device("auto"), memory_gb=available_gb()
     )
-    people = {case.participant for case in drawn}
     for case in cases:
-        if case not in drawn:
-            known = case.participant in people
-            score = round(_dice(predictor, case), 6)
-            yield run.fusion, run.n, run.seed, case.name, case.participant, known, score
+        score = round(_dice(predictor, case), 6)
+        yield run.fusion, run.n, run.seed, case.name, case.participant, case in others, score
 
 
 def _dice(predictor: Predictor, case: Case) -> float:
