@@ -22,6 +22,10 @@ class Conv3x3x3(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x[b, inputs, X, Y, Z]`` to ``[b, outputs, X, Y, Z]`` (each axis ⌈·/stride⌉)."""
+        if self._needs_float32(x):
+            with torch.autocast("cpu", enabled=False):
+                weight = self.weight.float()
+                return F.conv3d(x.float(), weight, None, self.stride, self.padding).to(x.dtype)
         if not self._halves(x):
             return super().forward(x)
         half = x.shape[2] // 2
@@ -29,6 +33,18 @@ class Conv3x3x3(nn.Conv3d):
         x = torch.cat([x[:, :, : half + 2], x[:, :, half:]])
         first, second = F.conv3d(x, self.weight, padding=(0, 1, 1)).split(1)
         return torch.cat([first, second], dim=2)
+
+    def _needs_float32(self, x: Tensor) -> bool:
+        """Return whether oneDNN's bfloat16 kernels are wrong for this volume on some processors.
+
+        They return zeros or unwritten memory for one channel with one voxel along x, which the low
+        band of a small θ has, and with stride 2 for one or two voxels along z.
+        """
+        reduced = torch.is_autocast_enabled("cpu") or x.dtype in (torch.bfloat16, torch.float16)
+        if not reduced or x.device.type != "cpu" or torch.compiler.is_compiling():
+            return False
+        flat = min(x.shape[2:]) <= self.stride[0]  # one voxel along an axis of the result
+        return flat and (x.shape[1] == 1 or self.stride[0] > 1)
 
     def _halves(self, x: Tensor) -> bool:
         if torch.compiler.is_compiling() or x.device.type != "cpu" or self.stride[0] != 1:
