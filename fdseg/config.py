@@ -34,6 +34,7 @@ OPERATIONAL = frozenset(
         "callbacks.divergence",
         "callbacks.history",
         "callbacks.spectra",
+        "callbacks.precision",
         "callbacks.progress",
         "callbacks.signal",
         "callbacks.last",

@@ -10,6 +10,10 @@ class FdsegError(Exception):
     """
 
 
+class WrongPrecisionError(FdsegError):
+    """A reduced precision whose results are wrong for a network on this machine."""
+
+
 def first_line(error: BaseException) -> str:
     """What an error of a library says, in one line; its kind where it says nothing."""
     return str(error).strip().split("\n")[0] or type(error).__name__

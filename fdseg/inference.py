@@ -1,8 +1,10 @@
 """Probabilities on the network's grid: over several runs, flips and windows, within a budget."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -13,6 +15,7 @@ from fdseg.errors import FdsegError
 from fdseg.memory import forward_gb, used_gb
 from fdseg.networks import SegmentationNetwork
 from fdseg.networks.disentangled import padded_length
+from fdseg.precision_check import find_wrong_results
 from fdseg.trained import TrainedRun
 from fdseg.windows import in_windows
 
@@ -60,6 +63,7 @@ class Predictor:
         if device.type == "cuda":
             room = torch.cuda.mem_get_info(device)[0] / 1e9
         self.whole_gb = self._needs(self.size, 4 * len(trained[0].structures))
+        self._is_checked = False
         self.window = None
         if self.whole_gb > room:
             self.window = self._largest_window(room)
@@ -71,12 +75,35 @@ class Predictor:
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Probabilities ``[structures, *size]``, float32, of a preprocessed volume ``[*size]``."""
         x = torch.from_numpy(image)[None, None].to(self.device)
+        if not self._is_checked:
+            self._leave_wrong_precision(x)
         total: Tensor | float = 0.0
         for run in self.trained:
             for axes in self.flips:
                 total = total + run.probabilities(x.flip(axes)).flip(axes)
         mean = total / (len(self.trained) * len(self.flips))
         return mean[0].cpu().numpy()  # type: ignore[index]
+
+    def _leave_wrong_precision(self, x: Tensor) -> None:
+        """Compute in float32 by runs whose own precision is wrong on this machine, and say so."""
+        self._is_checked = True
+        known: dict[tuple[str, torch.dtype], str | None] = {}  # the seeds of a sweep compute alike
+        for place, run in enumerate(self.trained):
+            if run.autocast is None:
+                continue
+            kind = str(run.network), run.autocast
+            if kind not in known:
+                reduced = partial(torch.autocast, self.device.type, run.autocast)
+                known[kind] = find_wrong_results(run.network, x, reduced)
+            if known[kind]:
+                self.trained[place] = replace(run, autocast=None)
+        for (_, dtype), wrong in known.items():
+            if wrong:
+                warnings.warn(
+                    f"{dtype} computes wrong results for this network on this machine ({wrong}), "
+                    "so float32 is used instead.",
+                    stacklevel=1,
+                )
 
     def describe(self) -> str:
         """For a person: how the grid is worked through."""

@@ -67,10 +67,13 @@ class SegmentationModule(L.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The loss of a batch."""
-        target = self._one_hot(batch["label"])
-        loss = self.loss(self._logits(batch["image"]), target.float())
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(target))
+        loss = self.loss_of(self._logits(batch["image"]), batch)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["label"]))
         return loss
+
+    def loss_of(self, logits: Tensor, batch: dict[str, Any]) -> Tensor:
+        """Return the loss of logits ``[b, structures, X, Y, Z]`` for the labels of a batch."""
+        return self.loss(logits, self._one_hot(batch["label"]).float())
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Gather Dice on the network's grid; the masks, one-hot, are left to callbacks."""

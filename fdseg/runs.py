@@ -119,6 +119,7 @@ def failure(error: Exception) -> dict[str, str]:
     text = str(error).strip() or type(error).__name__
     kind = "" if isinstance(error, FdsegError) else f"{type(error).__name__}: "
     return {
+        "error": type(error).__name__,
         "reason": kind + text.splitlines()[0],
         "traceback": "".join(traceback.format_exception(error)),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -20,7 +20,7 @@ from fdseg import config as configuration
 from fdseg import runs
 from fdseg.compose import FOLDER, explain, hydra_ready
 from fdseg.data.task import Task
-from fdseg.errors import FdsegError
+from fdseg.errors import FdsegError, WrongPrecisionError
 from fdseg.precision import best_precision
 
 if TYPE_CHECKING:
@@ -38,12 +38,14 @@ class Run:
         task: its data.
         folder: where it is, or will be.
         notes: what was decided on the way.
+        automatic: whether its precision was chosen by fdseg.
     """
 
     config: DictConfig
     task: Task
     folder: Path
     notes: tuple[str, ...] = ()
+    automatic: bool = False
 
 
 def find(config: DictConfig, tasks: dict[str, Task] | None = None) -> Run:
@@ -64,10 +66,29 @@ def find(config: DictConfig, tasks: dict[str, Task] | None = None) -> Run:
     if tasks is not None:
         tasks[key] = task
     notes: tuple[str, ...] = ()
-    if config.trainer.precision == "auto":
+    automatic = config.trainer.precision == "auto"
+    if automatic:
         config.trainer.precision, note = best_precision(config.trainer.accelerator)
         notes = (note,)
     task.draw(config.n, config.seed)  # refuses an n that is too large
+    return settled(Run(config, task, _place(config, task), notes, automatic))
+
+
+def settled(run: Run) -> Run:
+    """Return the float32 run that takes the place of one whose automatic precision was refused.
+
+    The refusal is in the folder of the refused run, so every command finds the same run.
+    """
+    failure = runs.read_json(run.folder / runs.FAILURE) or {}
+    if not run.automatic or failure.get("error") != WrongPrecisionError.__name__:
+        return run
+    refused, run.config.trainer.precision = run.config.trainer.precision, "32-true"
+    note = f"Precision: 32-true ({refused} was found to be wrong here, see {run.folder})"
+    return Run(run.config, run.task, _place(run.config, run.task), (note,))
+
+
+def _place(config: DictConfig, task: Task) -> Path:
+    """Fill in the folder of a run whose configuration is decided otherwise, and return it."""
     science = {**configuration.science(config), "fingerprint": task.fingerprint}
     folder = runs.run_folder(
         Path(config.runs).absolute(),
@@ -79,7 +100,7 @@ def find(config: DictConfig, tasks: dict[str, Task] | None = None) -> Run:
         digest=runs.identity(science),
     )
     config.folder = str(folder)
-    return Run(config, task, folder, notes)
+    return folder
 
 
 def make_module(config: DictConfig, structures: int) -> "SegmentationModule":

@@ -18,7 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from fdseg import config as configuration
 from fdseg import runs
 from fdseg.compose import check_arguments
-from fdseg.sweep import Run, find, make_module
+from fdseg.errors import WrongPrecisionError
+from fdseg.sweep import Run, find, make_module, settled
 
 if TYPE_CHECKING:
     import lightning as L
@@ -41,18 +42,37 @@ def run(config: DictConfig) -> float:
         _work(found, start)
         return math.nan
     _announce(found)
+    try:
+        result = _done(found, start)
+    except WrongPrecisionError as error:
+        found = settled(found)
+        if config.trainer.precision != "32-true" or _several_processes():
+            raise
+        print(f"warning: {error} The run is trained in it.", file=sys.stderr)
+        result = _done(found, start)
+    _print_result(result, found.folder)
+    return result["validation"]["dice"]
+
+
+def _done(found: Run, start: float) -> dict[str, Any]:
+    """Return the result of a run, which is trained unless that was done."""
     result = runs.read_result(found.folder)
     if result is None:
         with runs.only_process(found.folder), runs.recorded(found.folder):
             result = _work(found, start)
-    _print_result(result, found.folder)
-    return result["validation"]["dice"]
+    return result
 
 
 def _is_helper() -> bool:
     """Whether another process leads this run: of several devices, the first one does."""
     ranks = ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")
     return any(int(os.environ.get(rank, 0)) for rank in ranks)
+
+
+def _several_processes() -> bool:
+    import torch
+
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 @cache

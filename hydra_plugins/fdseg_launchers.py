@@ -41,7 +41,9 @@ class Job:
     def value(self) -> float | None:
         """Validation Dice of a finished run."""
         from fdseg.runs import read_result
+        from fdseg.sweep import settled
 
+        self.run = self.run and settled(self.run)
         result = read_result(self.run.folder) if self.run else None
         return None if result is None else result["validation"]["dice"]
 

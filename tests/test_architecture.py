@@ -18,6 +18,7 @@ LAYERS = [
         "metrics",
         "runs",
         "precision",
+        "precision_check",
         "frequency",
         "statistics",
         "safety",

@@ -3,11 +3,13 @@
 from fdseg.callbacks.checkpoints import WholeCheckpoints
 from fdseg.callbacks.guard import RefuseDivergence, RequireFolder, StopOnSignal
 from fdseg.callbacks.history import History
+from fdseg.callbacks.precision import CheckPrecision
 from fdseg.callbacks.progress import RunProgress
 from fdseg.callbacks.scores import TestScores
 from fdseg.callbacks.spectra import Spectra
 
 __all__ = [
+    "CheckPrecision",
     "History",
     "RefuseDivergence",
     "RequireFolder",
