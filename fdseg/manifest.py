@@ -14,6 +14,7 @@ import torch
 
 from fdseg.data.task import Task
 from fdseg.memory import peak_gb
+from fdseg.runs import sha256
 
 _PACKAGES = ("fdseg", "torch", "lightning", "monai", "torchio", "hydra-core", "numpy", "nibabel")
 
@@ -25,6 +26,7 @@ def manifest(
     parameters: int,
     device: str,
     seconds: Mapping[str, float],
+    checkpoints: Path,
 ) -> dict[str, Any]:
     """The manifest of a run.
 
@@ -34,6 +36,7 @@ def manifest(
         parameters: number of the network's parameters.
         device: where it was trained.
         seconds: per stage of the run.
+        checkpoints: folder of the run's checkpoints, whose digests are kept.
     """
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -47,6 +50,7 @@ def manifest(
         "threads": torch.get_num_threads(),
         "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
         "peak_memory_mb": _peak_memory_mb(device),
+        "checkpoints": {path.stem: sha256(path) for path in sorted(checkpoints.glob("*.ckpt"))},
         "versions": {"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}},
         "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
         "git": _git(),

@@ -229,6 +229,12 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
         os.fsync(file.fileno())
 
 
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file whole."""
     with whole(path) as file:

@@ -115,9 +115,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise FdsegError(f"{path}: no such checkpoint.")
     size = path.stat().st_size
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > size:
-                raise ValueError("compressed, which no checkpoint is")
+        require_intact(path)
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
         weights = {
             name.removeprefix("network."): value
@@ -137,6 +135,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not weights:
         raise FdsegError(f"{path}: holds no network.")
     return weights
+
+
+def require_intact(path: Path) -> None:
+    """Refuse a checkpoint of which a bit has changed; PyTorch reads it without looking.
+
+    Raises:
+        OSError, zipfile.BadZipFile, ValueError: it is missing, damaged or compressed.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+            raise ValueError("compressed, which no checkpoint is")
+        if damaged := archive.testzip():
+            raise ValueError(f"damaged: {damaged} in it has another checksum")
 
 
 def _require_simple(text: str, path: Path) -> None:

@@ -107,9 +107,7 @@ def _digest(folder: Path) -> str:
     """A hash of all that is shown of a run."""
     total = hashlib.sha256()
     for path in sorted(path for pattern in _SHOWN for path in folder.glob(pattern)):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.relative_to(folder)} {content}\n".encode())
+        total.update(f"{path.relative_to(folder)} {runs.sha256(path)}\n".encode())
     return total.hexdigest()
 
 

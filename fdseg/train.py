@@ -166,7 +166,7 @@ def _trainer(
 
     from fdseg.callbacks import WholeCheckpoints
 
-    plugins: list[Any] = [WholeCheckpoints()]
+    plugins: list[Any] = [WholeCheckpoints(Path(config.folder).name.rpartition("-")[2])]
     if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
         # Lightning would answer SIGUSR1 with a checkpoint of its own, and resume from that alone.
         plugins.append(SLURMEnvironment(auto_requeue=False))
@@ -208,6 +208,7 @@ def _finish(
             parameters=sum(p.numel() for p in module.network.parameters()),
             device=str(trainer.strategy.root_device),
             seconds=seconds,
+            checkpoints=folder / "checkpoints",
         ),
     )
     runs.write_json(folder / "result.json", result)

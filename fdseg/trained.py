@@ -1,6 +1,5 @@
 """Trained runs, read from their folders: the network, and how volumes come to it."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -142,8 +141,8 @@ def read_run(
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise FdsegError(f"{file}: not the weights of the network in {path} ({reason}).") from None
-    with file.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    digest = runs.sha256(file)
+    _require_finished_with(folder, checkpoint, digest)
     return TrainedRun(
         folder=folder,
         task=task,
@@ -156,6 +155,17 @@ def read_run(
         checkpoint=checkpoint,
         digest=digest[:16],
     )
+
+
+def _require_finished_with(folder: Path, checkpoint: str, digest: str) -> None:
+    """Refuse a checkpoint that is not the one which a finished run has scored."""
+    known = (runs.read_json(folder / "manifest.json") or {}).get("checkpoints")
+    made = known.get(checkpoint) if isinstance(known, dict) else None
+    if made not in (None, digest):
+        raise FdsegError(
+            f"{folder}/checkpoints/{checkpoint}.ckpt: is not the file that this run was finished "
+            "with: its SHA-256 is not the one in manifest.json. Put the run's own file back."
+        )
 
 
 def require_agreement(trained: Sequence[TrainedRun]) -> None:

@@ -8,6 +8,7 @@ import pickle
 import random
 import signal
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -299,3 +300,102 @@ def test_a_full_disk_ends_the_run_and_it_goes_on_when_there_is_room(
     folder = run(cohort, tmp_path)
     assert numbers(folder) == whole[0]
     assert not list(folder.rglob("*.partial"))
+
+
+def finished(where):
+    return next(where.rglob("result.json")).parent
+
+
+@pytest.mark.parametrize(
+    "seed", [pytest.param(i, marks=[pytest.mark.slow] if i else []) for i in range(10)]
+)
+def test_a_killed_run_whose_folder_was_moved_ends_in_the_same_bits(seed, whole, cohort, tmp_path):
+    expected, _, writes = whole
+    rng = random.Random(100 + seed)
+    for place in ("first", "second/deep"):  # killed twice, moved twice
+        process = start(cohort, tmp_path / place, [], die_at=rng.randint(1, writes))
+        process.join(200)
+        assert process.exitcode in (0, -signal.SIGKILL)
+        process.close()
+        (tmp_path / "third").mkdir(exist_ok=True)
+        moved = tmp_path / ("second/deep" if place == "first" else "third/runs")
+        moved.parent.mkdir(exist_ok=True)
+        (tmp_path / place).rename(moved)
+    again = start(cohort, tmp_path / "third/runs", [])
+    again.join(200)
+    assert again.exitcode == 0
+    assert numbers(finished(tmp_path / "third")) == expected
+
+
+@pytest.fixture
+def stopped(whole, cohort, tmp_path, monkeypatch):
+    """A run that was stopped after its best epoch so far; with its folder."""
+    with monkeypatch.context() as patch:
+        Raise(patch, signal.SIGTERM, 11)
+        with pytest.raises(Stopped):
+            run(cohort, tmp_path / "a")
+    return next((tmp_path / "a").rglob("last.ckpt")).parents[1]
+
+
+def score(path):
+    states = torch.load(path, weights_only=True)["callbacks"]
+    return next(s["best_model_score"] for s in states.values() if s.get("monitor"))
+
+
+def test_a_moved_run_knows_its_best_score_and_where_the_best_checkpoint_is_now(
+    whole, cohort, tmp_path, stopped
+):
+    best = score(stopped / "checkpoints/best.ckpt")
+    (tmp_path / "a").rename(tmp_path / "b")
+    (tmp_path / "c").symlink_to("b")
+    folder = run(cohort, tmp_path / "c")
+    assert numbers(folder) == whole[0]
+    assert score(folder / "checkpoints/last.ckpt") >= best
+
+
+def test_a_moved_run_that_has_all_its_epochs_is_tested(whole, cohort, tmp_path, monkeypatch):
+    import lightning
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lightning.Trainer, "test", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(cohort, tmp_path / "a")
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert numbers(run(cohort, tmp_path / "b")) == whole[0]
+
+
+@pytest.mark.parametrize("which", ["missing", "of another run", "of an earlier epoch"])
+def test_a_best_checkpoint_that_is_not_this_runs_is_refused(which, cohort, tmp_path, stopped):
+    best = stopped / "checkpoints/best.ckpt"
+    content = torch.load(best, weights_only=True)
+    if which == "missing":
+        best.unlink()
+        words = "cannot be read as a checkpoint .*No such file"
+    elif which == "of another run":
+        torch.save({**content, "fdseg_run": "01234567"}, best)
+        words = f"is a checkpoint of run 01234567, and this is run {stopped.name[-8:]}"
+    else:
+        state = next(s for s in content["callbacks"].values() if s.get("monitor"))
+        state["best_model_score"] = state["best_model_score"] / 2
+        torch.save(content, best)
+        words = r"has a score of 0\.\d+, and the best of this run so far is 0\.\d+"
+    with pytest.raises(FdsegError, match=rf"best\.ckpt: {words}.*emove {stopped} to train"):
+        run(cohort, tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_a_bit_that_changed_in_a_checkpoint_is_found_before_the_run_goes_on(
+    name, cohort, tmp_path, stopped
+):
+    path = stopped / f"checkpoints/{name}.ckpt"
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda member: member.file_size)
+    content = bytearray(path.read_bytes())
+    content[largest.header_offset + 200 + largest.file_size // 2] ^= 1
+    path.write_bytes(content)
+    torch.load(path, weights_only=True)  # PyTorch does not see it
+    with pytest.raises(FdsegError, match=rf"{name}\.ckpt: cannot be read .*Bad CRC-32|damaged"):
+        run(cohort, tmp_path / "a")

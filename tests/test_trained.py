@@ -1,6 +1,8 @@
 """Runs as they are found and read."""
 
+import hashlib
 import json
+import random
 
 import pytest
 import torch
@@ -108,3 +110,36 @@ def test_runs_that_differ_are_not_averaged(overrides, words, sweep, make_run, tm
     other = make_run(tmp_path / "other", *overrides)
     with pytest.raises(FdsegError, match=rf"other: {words} .*seed0.*Only runs of the same task"):
         read_runs([sweep, other])
+
+
+def test_a_changed_bit_in_a_checkpoint_is_refused_wherever_it_changes_the_weights(
+    make_run, tmp_path
+):
+    folder = make_run(tmp_path / "run")
+    path = folder / "checkpoints" / "best.ckpt"
+    whole, expected = path.read_bytes(), read_run(folder).network.state_dict()
+    refused = 0
+    for place in random.Random(0).sample(range(len(whole)), 60):
+        content = bytearray(whole)
+        content[place] ^= 4
+        path.write_bytes(content)
+        try:
+            weights = read_run(folder).network.state_dict()
+        except FdsegError as error:
+            assert "best.ckpt: not a checkpoint" in str(error)  # noqa: PT017
+            refused += 1
+        else:  # in what pads the archive
+            assert all(torch.equal(expected[name], value) for name, value in weights.items())
+    assert refused > 40
+
+
+def test_a_checkpoint_that_the_run_was_not_finished_with_is_refused(make_run, tmp_path):
+    folder, other = make_run(tmp_path / "run"), make_run(tmp_path / "other", weights=1)
+    files = [path / "checkpoints" / "best.ckpt" for path in (folder, other)]
+    manifest = {"checkpoints": {"best": hashlib.sha256(files[0].read_bytes()).hexdigest()}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    read_run(folder)
+    read_run(folder, checkpoint="last")  # of which the manifest says nothing
+    files[0].write_bytes(files[1].read_bytes())
+    with pytest.raises(FdsegError, match=r"best\.ckpt: is not the file that .* finished with"):
+        read_run(folder)

@@ -1,6 +1,6 @@
 """What happens beside training: history, spectra, progress, an early end, and the scores."""
 
-from fdseg.callbacks.checkpoints import WholeCheckpoints
+from fdseg.callbacks.checkpoints import RunCheckpoint, WholeCheckpoints
 from fdseg.callbacks.guard import RefuseDivergence, RequireFolder, StopOnSignal
 from fdseg.callbacks.history import History
 from fdseg.callbacks.precision import CheckPrecision
@@ -13,6 +13,7 @@ __all__ = [
     "History",
     "RefuseDivergence",
     "RequireFolder",
+    "RunCheckpoint",
     "RunProgress",
     "Spectra",
     "StopOnSignal",

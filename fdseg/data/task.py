@@ -15,6 +15,7 @@ from fdseg.data.cases import Case, Cohort, require_structures
 from fdseg.data.download import Archive
 from fdseg.data.splits import PARTS, Split, draw, make_split, read_split
 from fdseg.errors import FdsegError
+from fdseg.runs import sha256
 
 
 @dataclass(frozen=True)
@@ -235,8 +236,7 @@ def _sha256(path: Path) -> str:
     try:
         if not path.is_file():  # of a pipe, a reader would wait for ever
             raise OSError(errno.EINVAL, "it is no file")
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except OSError as error:
         raise FdsegError(f"{path}: cannot be read ({error.strerror}). Mend the file.") from None
 
