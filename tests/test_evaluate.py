@@ -59,6 +59,30 @@ def test_scores_are_those_that_a_hand_computes(folders):
     assert row["missed"] == "False"
 
 
+@pytest.mark.parametrize(
+    ("unit", "mm"), [(None, 1), ("unknown", 1), ("mm", 1), ("micron", 1e-3), ("meter", 1e3)]
+)
+def test_distances_and_volumes_are_in_mm_and_ml_whatever_the_headers_unit(folders, unit, mm):
+    # A box of 6×6×4 voxels of 1×1.5×2 units, moved by two voxels along its last axis.
+    label = box((2, 8), (3, 9), (2, 6))
+    for folder, voxels in zip(folders, (np.roll(label, 2, 2), label), strict=True):
+        image = nib.Nifti1Image(voxels, np.diag([1, 1.5, 2, 1]))
+        if unit:
+            image.header.set_xyzt_units(unit, "sec")
+        nib.save(image, folder / "a.nii.gz")
+    (row,) = run(folders)
+    assert float(row["hd95_pooled_mm"]) == pytest.approx(4 * mm)
+    assert float(row["hd95_max_of_directed_mm"]) == pytest.approx(4 * mm)
+    assert float(row["label_ml"]) == pytest.approx(144 * 3 * mm**3 / 1000)
+    assert float(row["prediction_ml"]) == pytest.approx(144 * 3 * mm**3 / 1000)
+    # The tolerance is 1 mm: all of a surface in micron lies within it; of one in metres, that which
+    # both have.
+    if mm == 1e-3:
+        assert float(row["nsd"]) == 1
+    else:
+        assert 0 < float(row["nsd"]) < 1
+
+
 def test_both_definitions_of_hd95_are_given(folders):
     # One far voxel: few of all distances, but more than 5 % of the prediction's own.
     label = box((2, 9), (2, 9), (2, 7))

@@ -1,5 +1,6 @@
 """A cohort made ready: found or fetched, verified, split, preprocessed and drawn."""
 
+import gzip
 import hashlib
 import json
 import tarfile
@@ -63,6 +64,17 @@ def test_the_table_has_what_the_files_hold(msd, toy):
         assert [int(row[f"voxels_{axis}"]) for axis in "xyz"] == list(label.shape)
         assert float(row["spacing_y_mm"]) == pytest.approx(1.1)
         assert float(row["lost"]) == 0
+
+
+def test_sizes_and_volumes_are_in_mm_and_ml_whatever_the_headers_unit(msd, toy):
+    for path in (*msd.images.values(), *msd.labels.values()):
+        image = nib.load(path)
+        image.header.set_xyzt_units("micron")
+        path.write_bytes(gzip.compress(image.to_bytes()))
+    row = rows(toy())["toy_001"]
+    sides = [float(row[f"spacing_{axis}_mm"]) for axis in "xyz"]
+    assert sides == pytest.approx([0.0008, 0.0011, 0.0015])
+    assert float(row["anterior_ml"]) == pytest.approx(60 * np.prod(sides) / 1000)
 
 
 def test_the_picture_shows_every_subject_with_its_label(toy):

@@ -22,6 +22,8 @@ from fdseg.errors import FdsegError
 MAX_AXIS = 4096  # voxels; larger than any scanner's volume, small enough to refuse a forged header
 MAX_VOXELS = 2**30  # 1024³, 4 GiB as float32: the largest that a network can be given as a whole
 MAX_EXTENSIONS = 2**24  # bytes between header and voxels; a DICOM header kept there has some 10⁴
+_UNIT = 7  # the bits of xyzt_units that name the unit of length
+_MILLIMETRES = {1: 1000.0, 3: 0.001}  # in a metre and in a micron; mm, too, where none is named
 _GZIP = b"\x1f\x8b"
 _EXPANSION = 1032  # bytes that a byte of a gzip file can stand for (zlib's manual)
 
@@ -59,7 +61,7 @@ def check_header(path: Path) -> type[nib.Nifti1Image]:
     spacing = header["pixdim"][1:4]
     if not (np.isfinite(spacing) & (spacing > 0)).all():
         raise FdsegError(
-            f"{path}: the spacing in the header is {times(spacing)}, where three lengths in mm "
+            f"{path}: the spacing in the header is {times(spacing)}, where three lengths "
             "above 0 are expected. Correct it, or convert the volume again."
         )
     slope, intercept = header["scl_slope"].item(), header["scl_inter"].item()
@@ -70,6 +72,12 @@ def check_header(path: Path) -> type[nib.Nifti1Image]:
         )
     # By the header and not nib.load, which gives some NIfTI-2 to a parser of XML.
     return nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+
+
+def in_mm(affine: np.ndarray, header: nib.Nifti1Header) -> np.ndarray:
+    """A header's affine ``[4, 4]``, from voxel indices to mm whatever its unit of length is."""
+    unit = int(header["xyzt_units"]) & _UNIT  # nibabel refuses codes that nobody defined
+    return affine * np.array([[_MILLIMETRES.get(unit, 1.0)]] * 3 + [[1.0]])
 
 
 def times(lengths: Sequence[float] | np.ndarray) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
-from fdseg.data.header import check_header, open_file, times
+from fdseg.data.header import check_header, in_mm, open_file, times
 from fdseg.data.memory import available
 from fdseg.errors import FdsegError, first_line
 from fdseg.runs import written_whole
@@ -46,7 +46,30 @@ class Volume:
         return tuple(float(s) for s in nib.affines.voxel_sizes(self.affine))  # type: ignore[return-value]
 
 
-def open_volume(path: Path) -> nib.Nifti1Image:
+@dataclass(frozen=True)
+class Head:
+    """A 3-D NIfTI file whose header was checked, without its voxels.
+
+    Attributes:
+        image: nibabel's; its own affine is in the header's unit of length.
+        affine: 4×4 matrix from voxel indices to mm.
+    """
+
+    image: nib.Nifti1Image
+    affine: np.ndarray
+
+    @property
+    def header(self) -> nib.Nifti1Header:
+        """All that stands in the header, in its own unit of length."""
+        return self.image.header
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels along each axis."""
+        return self.image.shape[:3]
+
+
+def open_volume(path: Path) -> Head:
     """Open a 3-D NIfTI file and check its header; no voxel is read.
 
     Raises:
@@ -54,7 +77,7 @@ def open_volume(path: Path) -> nib.Nifti1Image:
     """
     try:
         image = check_header(path).from_filename(path)
-        affine, dtype = image.affine, image.get_data_dtype()
+        affine, dtype = in_mm(image.affine, image.header), image.get_data_dtype()
     except FileNotFoundError:
         raise FdsegError(f"{path}: no such file.") from None
     except _BROKEN as error:
@@ -63,7 +86,7 @@ def open_volume(path: Path) -> nib.Nifti1Image:
         raise FdsegError(f"{path}: the affine in the header is singular or not finite.")
     if dtype.kind not in "iuf":
         raise FdsegError(f"{path}: voxels are {_kind(dtype)} where one real number is expected.")
-    return image
+    return Head(image, affine)
 
 
 def read_volume(path: Path) -> Volume:
@@ -72,12 +95,13 @@ def read_volume(path: Path) -> Volume:
     Raises:
         FdsegError: the file is missing, broken or cut off, or not 3-D.
     """
-    image = open_volume(path)
-    voxels, width = math.prod(image.shape), image.get_data_dtype().itemsize
+    head = open_volume(path)
+    image, voxels = head.image, math.prod(head.shape)
+    width = image.get_data_dtype().itemsize
     needed, free = voxels * (width + 4), available()
     if needed > free:
         raise FdsegError(
-            f"{path}: reading {times(image.shape)} voxels takes {needed / 1e9:.1f} GB of memory, "
+            f"{path}: reading {times(head.shape)} voxels takes {needed / 1e9:.1f} GB of memory, "
             f"and {free / 1e9:.1f} GB are left. Crop or downsample it, or use a larger machine."
         )
     try:
@@ -93,10 +117,10 @@ def read_volume(path: Path) -> Volume:
         ) from None
     if beyond > _PADDING:
         raise FdsegError(
-            f"{path}: more voxels follow the {times(image.shape)} of its header. Copy the file "
+            f"{path}: more voxels follow the {times(head.shape)} of its header. Copy the file "
             "again, or extract one volume from it first."
         )
-    return Volume(data.reshape(image.shape[:3]), image.affine)
+    return Volume(data.reshape(head.shape), head.affine)
 
 
 def read_label(path: Path) -> Volume:
@@ -120,11 +144,11 @@ def read_label(path: Path) -> Volume:
 
 
 def write_label(path: Path, data: np.ndarray, like: Path) -> None:
-    """Write a label map ``[X, Y, Z]`` with the exact geometry of the file ``like``.
+    """Write a label map ``[X, Y, Z]`` with the exact geometry and unit of the file ``like``.
 
     As uint8, or as uint16 where the array is that. The file appears whole or not at all.
     """
-    source = open_volume(like)
+    source = open_volume(like).image
     dtype = np.uint16 if data.dtype == np.uint16 else np.uint8
     image = type(source)(data.astype(dtype), None, source.header)
     image.header.set_data_dtype(dtype)
@@ -135,22 +159,27 @@ def write_label(path: Path, data: np.ndarray, like: Path) -> None:
 
 
 def grid_difference(
-    first: Volume | nib.Nifti1Image,
-    second: Volume | nib.Nifti1Image,
+    first: Volume | Head,
+    second: Volume | Head,
     names: tuple[str, str],
 ) -> str | None:
     """How the grids of two volumes differ, in words; ``None`` where voxels lie on voxels.
 
     A tenth of a voxel's smallest side is allowed: affines are stored and rounded in several ways.
     """
-    if first.shape[:3] != second.shape[:3]:
+    if first.shape != second.shape:
         return f"{names[0]} has shape {times(first.shape)} but its {names[1]} {times(second.shape)}"
-    corners = np.array([*np.ndindex(2, 2, 2)]) * np.subtract(second.shape[:3], 1)
+    corners = np.array([*np.ndindex(2, 2, 2)]) * np.subtract(second.shape, 1)
     places = [nib.affines.apply_affine(volume.affine, corners) for volume in (first, second)]
     apart = np.linalg.norm(places[0] - places[1], axis=1).max()
-    if apart <= 0.1 * nib.affines.voxel_sizes(second.affine).min():
+    own, other = (nib.affines.voxel_sizes(volume.affine) for volume in (first, second))
+    if apart <= 0.1 * other.min():
         return None
-    return f"{names[0]} and {names[1]} have different affines, by up to {apart:.3g} mm"
+    by = f"by up to {apart:.3g} mm"
+    if not np.allclose(own, other, rtol=1e-3, atol=0):
+        sizes = " and ".join(times(np.round(spacing, 6)) for spacing in (own, other))
+        by += f", with voxels of {sizes} mm (pixdim in the unit of xyzt_units)"
+    return f"{names[0]} and {names[1]} have different affines, {by}"
 
 
 def _kind(dtype: np.dtype) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from fdseg.data.cases import Case, Cohort
 from fdseg.data.iceberg import BIDSCohort
 from fdseg.data.msd import MSDCohort
-from fdseg.data.nifti import open_volume
+from fdseg.data.nifti import Head, open_volume
 from fdseg.data.nnunet import NNUNetCohort
 from fdseg.data.patterns import PatternCohort
 from fdseg.errors import FdsegError
@@ -129,6 +129,6 @@ def _structure(key: str, value: Any) -> tuple[str, int]:
     return re.sub(r"\s+", "_", name.strip()), number
 
 
-def _canonical_shape(image: nib.Nifti1Image) -> list[int]:
-    axes = np.argsort(nib.io_orientation(image.affine)[:, 0])
-    return [image.shape[axis] for axis in axes]
+def _canonical_shape(head: Head) -> list[int]:
+    axes = np.argsort(nib.io_orientation(head.affine)[:, 0])
+    return [head.shape[axis] for axis in axes]

@@ -1,4 +1,5 @@
 import errno
+import gzip
 import json
 import multiprocessing
 import os
@@ -262,6 +263,21 @@ def test_prepared_cases_hold_the_volumes_on_the_grid(msd, tmp_path):
     prepared = preparer(tmp_path / "cache")(msd.cases(), digests(msd))
     assert [p.case for p in prepared] == msd.cases()
     assert_holds_exactly(prepared, msd)
+
+
+@pytest.mark.parametrize("reshape", ["crop_or_pad", "resize"])
+def test_a_volume_in_micron_is_prepared_as_one_in_mm_but_for_its_spacing(msd, tmp_path, reshape):
+    prepare = preparer(tmp_path / "cache", preprocessing=Preprocessing(SIZE, reshape))
+    (before,) = prepare([msd.case("toy_001")], {"toy_001": "in mm"})
+    for path in (msd.images["toy_001"], msd.labels["toy_001"]):
+        image = nib.load(path)
+        image.header.set_xyzt_units("micron")
+        path.write_bytes(gzip.compress(image.to_bytes()))
+    (after,) = prepare([msd.case("toy_001")], {"toy_001": "in micron"})
+    np.testing.assert_allclose(after.image(), before.image(), atol=1e-6)
+    np.testing.assert_array_equal(after.label(), before.label())
+    assert after.geometry.spacing == pytest.approx((0.0008, 0.0011, 0.0015))
+    assert verify(after.case, STRUCTURES)[0].spacing == after.geometry.spacing
 
 
 def test_what_is_in_the_cache_is_not_read_again(msd, tmp_path):

@@ -1,6 +1,7 @@
 import errno
 import gzip
 import math
+import re
 import struct
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fdseg.data.nifti import open_volume, read_label, read_volume, write_label
+from fdseg.data.nifti import grid_difference, open_volume, read_label, read_volume, write_label
 from fdseg.errors import FdsegError
 
 SHAPE = (5, 6, 7)
@@ -61,6 +62,59 @@ def test_stored_integers_are_scaled_as_the_header_says(tmp_path):
     nib.save(image, tmp_path / "x.nii.gz")
     stored = np.asarray(nib.load(tmp_path / "x.nii.gz").dataobj)
     np.testing.assert_allclose(read_volume(tmp_path / "x.nii.gz").data, stored, atol=1e-6)
+
+
+# The unit of length: its code in xyzt_units (nifti1.h), and how many mm it is. ITK and MONAI, too,
+# take mm where none is named; 5 is a code that nobody defined, 16 stands for milliseconds.
+UNITS = {0: 1, 1: 1000, 2: 1, 3: 0.001, 5: 1, 16: 1, 3 + 16: 0.001, 1 + 8: 1000}
+
+
+def in_unit(image, code):
+    """An image whose header says that its numbers are of this unit."""
+    image.header["xyzt_units"] = code
+    return image
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("code", UNITS)
+def test_the_geometry_is_in_mm_whatever_the_headers_unit_of_length(tmp_path, kind, code):
+    nib.save(in_unit(kind(VOXELS.round() ** 2, AFFINE), code), tmp_path / "x.nii.gz")
+    expected = np.vstack([AFFINE[:3] * UNITS[code], AFFINE[3:]])
+    for found in (
+        open_volume(tmp_path / "x.nii.gz"),
+        read_volume(tmp_path / "x.nii.gz"),
+        read_label(tmp_path / "x.nii.gz"),
+    ):
+        np.testing.assert_allclose(found.affine, expected, rtol=1e-6)
+    sides = np.linalg.norm(AFFINE[:3, :3], axis=0) * UNITS[code]
+    assert read_volume(tmp_path / "x.nii.gz").spacing == pytest.approx(tuple(sides))
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("code", UNITS)
+def test_a_label_is_written_in_the_unit_of_its_volume(tmp_path, kind, code):
+    nib.save(in_unit(kind(VOXELS, AFFINE), code), tmp_path / "source.nii.gz")
+    write_label(tmp_path / "label.nii.gz", np.ones(SHAPE), like=tmp_path / "source.nii.gz")
+    assert nib.load(tmp_path / "label.nii.gz").header["xyzt_units"] == code
+    label, volume = (read_volume(tmp_path / f"{n}.nii.gz") for n in ("label", "source"))
+    np.testing.assert_array_equal(label.affine, volume.affine)
+
+
+def test_the_same_place_in_two_units_is_the_same_grid(tmp_path):
+    micron = np.diag([1000, 1000, 1000, 1]) @ AFFINE
+    nib.save(in_unit(nib.Nifti1Image(VOXELS, micron), 3), tmp_path / "micron.nii.gz")
+    save(tmp_path / "mm.nii.gz")
+    heads = [open_volume(tmp_path / f"{name}.nii.gz") for name in ("mm", "micron")]
+    assert grid_difference(*heads, ("image", "label")) is None
+
+
+def test_the_same_numbers_in_two_units_are_told_by_the_size_of_their_voxels(tmp_path):
+    affine = np.diag([1, 1.5, 2, 1])
+    nib.save(in_unit(nib.Nifti1Image(VOXELS, affine), 3), tmp_path / "micron.nii.gz")
+    save(tmp_path / "mm.nii.gz", affine=affine)
+    heads = [open_volume(tmp_path / f"{name}.nii.gz") for name in ("mm", "micron")]
+    words = r"with voxels of 1×1.5×2 and 0.001×0.0015×0.002 mm \(pixdim in the unit of xyzt_units"
+    assert re.search(words, grid_difference(*heads, ("image", "label")))
 
 
 def test_a_fourth_axis_of_length_1_is_dropped(tmp_path):
