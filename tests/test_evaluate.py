@@ -132,6 +132,15 @@ def test_maps_of_any_type_and_format_are_compared(folders, dtype, ending, kind):
     assert [float(row["dice"]) for row in run(folders)] == [1, 1]
 
 
+def test_floats_that_a_header_of_integers_scales_are_whole_numbers_again(folders):
+    for folder, values in zip(folders, (np.float64, np.float32), strict=True):
+        image = nib.Nifti1Image(LABEL.astype(values), AFFINE)
+        image.set_data_dtype(np.int16)
+        nib.save(image, folder / "a.nii.gz")
+    rows = run(folders)
+    assert [(row["structure"], float(row["dice"])) for row in rows] == [("1", 1), ("2", 1)]
+
+
 def test_the_table_has_the_mean_and_sem_of_each_structure(folders, capsys):
     for name, first in (("a", 2), ("b", 3), ("c", 4)):
         save(folders[0] / f"{name}.nii.gz", box((first, first + 6), (3, 9), (2, 6)))

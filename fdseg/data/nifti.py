@@ -5,6 +5,7 @@ import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -17,6 +18,7 @@ from fdseg.errors import FdsegError, first_line
 from fdseg.runs import written_whole
 
 _PADDING = 4096  # bytes that may follow the voxels: some programs fill the last block
+_RANGE = "label values are not finite numbers from 0 to 32767"
 _BROKEN = (
     *(ImageFileError, HeaderDataError, EOFError, OSError, zlib.error),
     *(ValueError, KeyError, TypeError, OverflowError),  # nibabel's, of headers that make no sense
@@ -95,7 +97,10 @@ def read_volume(path: Path) -> Volume:
     Raises:
         FdsegError: the file is missing, broken or cut off, or not 3-D.
     """
-    head = open_volume(path)
+    return _read(path, open_volume(path))
+
+
+def _read(path: Path, head: Head) -> Volume:
     image, voxels = head.image, math.prod(head.shape)
     width = image.get_data_dtype().itemsize
     needed, free = voxels * (width + 4), available()
@@ -124,23 +129,49 @@ def read_volume(path: Path) -> Volume:
 
 
 def read_label(path: Path) -> Volume:
-    """Read a label map as int16; values stored as floating point must be whole numbers.
+    """Read a label map as int16; all values must be whole numbers, however they are stored.
+
+    Integers that ``scl_slope`` and ``scl_inter`` scale give a whole number only to within half a
+    step of the slope, floating point only to within its rounding; that much is rounded away.
 
     Raises:
         FdsegError: as :func:`read_volume`, or a value is not a whole number from 0 to 32767.
     """
-    volume = read_volume(path)
-    data = volume.data
-    if not np.isfinite(data).all() or (data < 0).any() or (data > 32767).any():
-        raise FdsegError(f"{path}: label values are not finite numbers from 0 to 32767.")
-    whole = data.astype(np.int16)
-    if (whole != data).any():
-        value = data[whole != data].flat[0]
-        raise FdsegError(
-            f"{path}: label values are not whole numbers ({value:g}, for example). It may have "
-            "been resampled as an image; resample it again with nearest neighbour."
+    head = open_volume(path)
+    volume = _read(path, head)
+    if not np.isfinite(volume.data).all():
+        raise FdsegError(f"{path}: {_RANGE}.")
+    whole = np.rint(volume.data)
+    _require_whole(path, volume.data, whole, head)
+    if whole.min() < 0 or whole.max() > 32767:
+        raise FdsegError(f"{path}: {_RANGE}.")
+    return Volume(whole.astype(np.int16), volume.affine)
+
+
+def _require_whole(path: Path, data: np.ndarray, whole: np.ndarray, head: Head) -> None:
+    """Refuse a label map whose values are farther from whole numbers than storing them explains."""
+    stored: Any = head.image.dataobj
+    slope, intercept = stored.slope, stored.inter
+    # A coarser slope cannot tell a fraction from a whole number.
+    half_step = abs(slope) / 2 if stored.dtype.kind in "iu" and abs(slope) < 0.5 else 0.0
+    far = np.abs(data - whole) > half_step
+    value, nearest = data[far], whole[far]
+    rounding = 2 * np.finfo(np.float32).eps * (np.abs(nearest) + abs(intercept))
+    fractions = value[np.abs(value - nearest) > half_step + rounding]
+    if not fractions.size:
+        return
+    found, otherwise = f"{fractions[0]!s}, for example", "It may have been resampled as an image;"
+    if (slope, intercept) != (1, 0):
+        number = (float(fractions[0]) - intercept) / slope
+        found += f", stored as {number:.6g} with scl_slope {slope:.6g}, scl_inter {intercept:.6g}"
+        otherwise = (
+            "If the stored numbers are the labels, set scl_slope to 1 and scl_inter to 0 in the "
+            "header; if it was resampled as an image,"
         )
-    return Volume(whole, volume.affine)
+    raise FdsegError(
+        f"{path}: label values are not whole numbers ({found}). {otherwise} resample it again with "
+        "nearest neighbour."
+    )
 
 
 def write_label(path: Path, data: np.ndarray, like: Path) -> None:

@@ -20,7 +20,7 @@ AFFINE = np.array([[-1.3, 0.2, 0, 11], [0.1, 0.9, 0.3, -7], [0, 0.4, 2.1, 3], [0
 VOXELS = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
 
 # Where a NIfTI-1 header keeps what (nifti1.h).
-DIM, DATATYPE, PIXDIM, OFFSET, SFORM_CODE, SROW = 40, 70, 76, 108, 254, 280
+DIM, DATATYPE, PIXDIM, OFFSET, SLOPE, SFORM_CODE, SROW = 40, 70, 76, 108, 112, 254, 280
 
 
 def save(path, voxels=VOXELS, affine=AFFINE, kind=nib.Nifti1Image):
@@ -277,6 +277,79 @@ def test_a_label_of_fractions_is_refused_with_an_example(tmp_path):
     label[1, 2, 3] = 0.25
     with pytest.raises(FdsegError, match=r"not whole numbers \(0.25, for example\).*nearest neigh"):
         read_label(save(tmp_path / "x.nii.gz", label))
+
+
+def save_scaled(path, stored, slope, intercept=0.0):
+    """A file of these numbers, whose header scales them."""
+    raw = bytearray(nib.Nifti1Image(stored, AFFINE).to_bytes())
+    struct.pack_into("<2f", raw, SLOPE, slope, intercept)
+    path.write_bytes(raw)
+    return path
+
+
+LABEL = np.random.default_rng(0).integers(0, 3, SHAPE)
+
+
+@pytest.mark.parametrize("stored", [np.uint8, np.int8, np.int16, np.uint16, np.int32])
+@pytest.mark.parametrize("values", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_a_label_of_floats_under_a_header_of_integers_is_read(tmp_path, stored, values, kind):
+    # nibabel spreads the range over all integers; 1 of 0 to 2 is 127.5 steps of uint8.
+    image = kind(LABEL.astype(values), AFFINE)
+    image.set_data_dtype(stored)
+    nib.save(image, tmp_path / "x.nii.gz")
+    np.testing.assert_array_equal(read_label(tmp_path / "x.nii.gz").data, LABEL)
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept"),
+    [(1 / 55, 0), (1 / 55, -1), (-1 / 55, 2), (0.3, 0), (1 / 3, 0), (0.1, 5), (1e-4, 1)],
+)
+def test_a_label_is_rounded_within_half_a_step_of_its_slope(tmp_path, slope, intercept):
+    stored = np.rint((LABEL - intercept) / slope).astype(np.int16)
+    path = save_scaled(tmp_path / "x.nii", stored, slope, intercept)
+    np.testing.assert_array_equal(read_label(path).data, LABEL)
+    # The integers beside a whole number's are none.
+    np.place(stored, LABEL == 1, round((1 - intercept) / slope) + 1)
+    with pytest.raises(FdsegError, match="not whole numbers"):
+        read_label(save_scaled(path, stored, slope, intercept))
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "shown"),
+    [
+        (0.5, 0, "0.5, for example, stored as 1 with scl_slope 0.5, scl_inter 0"),
+        (0.3, 0, "0.3, for example, stored as 1 with scl_slope 0.3, scl_inter 0"),
+        (0.9, 0, "0.9, for example, stored as 1 with scl_slope 0.9, scl_inter 0"),
+        (1, 0.25, "0.25, for example, stored as 0 with scl_slope 1, scl_inter 0.25"),
+        (0.999, 0, "0.999, for example, stored as 1 with scl_slope 0.999, scl_inter 0"),
+    ],
+)
+def test_a_label_that_its_header_scales_to_fractions_is_refused_with_the_cause(
+    tmp_path, slope, intercept, shown
+):
+    stored = np.clip(np.indices(SHAPE).sum(axis=0), 0, 2).astype(np.int16)
+    path = save_scaled(tmp_path / "x.nii", stored, slope, intercept)
+    with pytest.raises(FdsegError, match=rf"not whole numbers \({re.escape(shown)}\). If the") as e:
+        read_label(path)
+    assert "set scl_slope to 1 and scl_inter to 0 in the header; if it was" in str(e.value)
+
+
+def test_fractions_under_a_fine_slope_are_refused(tmp_path):
+    image = nib.Nifti1Image(LABEL / np.float32(4), AFFINE)
+    image.set_data_dtype(np.int16)
+    nib.save(image, tmp_path / "x.nii")
+    with pytest.raises(FdsegError, match=r"not whole numbers \(0\.(25|5)\d*, for example, st"):
+        read_label(tmp_path / "x.nii")
+
+
+def test_a_label_of_scaled_floats_is_rounded_as_floats_are(tmp_path):
+    path = save_scaled(tmp_path / "x.nii", (LABEL / 0.4).astype(np.float32), 0.4)
+    np.testing.assert_array_equal(read_label(path).data, LABEL)
+    near = np.where(LABEL == 1, np.nextafter(np.float32(1), np.float32(0)), LABEL)
+    np.testing.assert_array_equal(read_label(save(path, near.astype(np.float32))).data, LABEL)
+    with pytest.raises(FdsegError, match=r"not whole numbers \(0.99, for example\). It may have"):
+        read_label(save(path, (LABEL * 0.99).astype(np.float32).clip(max=0.99)))
 
 
 @pytest.mark.parametrize("value", [-1, 40000, np.nan, np.inf])
