@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from fdseg.errors import FdsegError
 
@@ -41,6 +41,27 @@ def volume_name(path: Path) -> str:
     return re.sub(r"\.nii(\.gz)?$", "", path.name)
 
 
+def is_hidden(path: PurePath) -> bool:
+    """Return whether a file, or a folder on the way to it, has a name that begins with a dot.
+
+    Such names are never data: macOS leaves ``._x.nii.gz`` beside ``x.nii.gz``.
+
+    Args:
+        path: below the cohort's folder.
+    """
+    return any(part.startswith(".") and part != ".." for part in path.parts)
+
+
+def matches(folder: Path, pattern: str) -> list[Path]:
+    """Return the files that a pattern of :meth:`pathlib.Path.glob` fits, sorted, none hidden."""
+    return sorted(p for p in folder.glob(pattern) if not is_hidden(p.relative_to(folder)))
+
+
+def volumes(folder: Path) -> list[Path]:
+    """Return the NIfTI files in a folder, sorted, none hidden; none where there is no folder."""
+    return [p for p in matches(folder, "*") if p.name.endswith((".nii", ".nii.gz"))]
+
+
 def require_folder(root: Path, name: str) -> Path:
     """The folder ``root/name``.
 
@@ -49,7 +70,7 @@ def require_folder(root: Path, name: str) -> Path:
     """
     folder = root / name
     if not folder.is_dir():
-        beside = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else None
+        beside = [p.name for p in matches(root, "*") if p.is_dir()] if root.is_dir() else None
         found = "does not exist" if beside is None else f"holds {', '.join(beside) or 'no folder'}"
         raise FdsegError(
             f"{folder}: no such folder ({root} {found}). data.root (or FDSEG_DATA) is the folder "

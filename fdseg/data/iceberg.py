@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from fdseg.data.cases import Case, Cohort, require_folder, require_unique
+from fdseg.data.cases import Case, Cohort, matches, require_folder, require_unique
 from fdseg.data.problems import raise_all, unless_one
 from fdseg.errors import FdsegError
 
@@ -61,7 +61,7 @@ class BIDSCohort:
                 left_out[name] = "data.exclude"
                 continue
             patterns = [p.format(participant=name) for p in (self.image, self.label)]
-            images, labels = (sorted(folder.glob(pattern)) for pattern in patterns)
+            images, labels = (matches(folder, pattern) for pattern in patterns)
             if len(images) == 1 and not labels and self.unlabelled == "leave_out":
                 left_out[name] = "no label file"
             elif len(images) != 1 or len(labels) != 1:

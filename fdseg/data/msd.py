@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
-from fdseg.data.cases import Case, Cohort, require_folder, require_unique, volume_name
+from fdseg.data.cases import Case, Cohort, is_hidden, require_folder, require_unique, volume_name
 from fdseg.data.participants import ParticipantRule
 from fdseg.data.problems import Problem, raise_all
 from fdseg.errors import FdsegError
@@ -34,7 +34,11 @@ class MSDCohort:
         listing = folder / "dataset.json"
         try:
             entries = json.loads(listing.read_text(encoding="utf-8-sig"))["training"]
-            paths = [(_inside(folder, e["image"]), _inside(folder, e["label"])) for e in entries]
+            paths = [
+                (_inside(folder, entry["image"]), _inside(folder, entry["label"]))
+                for entry in entries
+                if not is_hidden(PurePosixPath(entry["image"]))
+            ]
         except FileNotFoundError:
             raise FdsegError(
                 f"{listing}: missing. The MSD layout needs it beside imagesTr and labelsTr; unpack "

@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from fdseg.data.cases import Case, Cohort, require_folder, volume_name
+from fdseg.data.cases import Case, Cohort, require_folder, volume_name, volumes
 from fdseg.data.participants import ParticipantRule
 from fdseg.data.problems import Problem, raise_all
 from fdseg.errors import FdsegError
@@ -34,10 +34,10 @@ class NNUNetCohort:
         """
         folder = require_folder(root, self.folder)
         images: dict[tuple[str, int], Path] = {}
-        for path in _volumes(folder / "imagesTr"):
+        for path in volumes(folder / "imagesTr"):
             if match := re.fullmatch(r"(.+)_(\d{4})", volume_name(path)):
                 images[match[1], int(match[2])] = path
-        labels = {volume_name(path): path for path in _volumes(folder / "labelsTr")}
+        labels = {volume_name(path): path for path in volumes(folder / "labelsTr")}
         channel = self._channel(folder, {number for _, number in images})
         cases, left_out, problems = [], {}, []
         for name in sorted({name for name, _ in images} | labels.keys()):
@@ -69,16 +69,6 @@ class NNUNetCohort:
             f"{folder}: its channels are {known or 'none'}, and data.cohort.channel is "
             f"{self.channel}. Choose the one to segment, such as data.cohort.channel=0."
         )
-
-
-def _volumes(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith(".")
-    )
 
 
 def _channel_names(listing: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from fdseg.data.cases import Case, Cohort
+from fdseg.data.cases import Case, Cohort, matches, volume_name, volumes
 from fdseg.data.iceberg import BIDSCohort
 from fdseg.data.msd import MSDCohort
 from fdseg.data.nifti import Head, open_volume
@@ -73,11 +73,11 @@ class OwnCohort:
                 self.group,
                 self.unlabelled,
             )
-        if any((folder / "imagesTr").glob("*_0000.nii*")):
+        if any(volume_name(path).endswith("_0000") for path in volumes(folder / "imagesTr")):
             return NNUNetCohort(name, self.participant, self.channel)
         if (folder / "dataset.json").is_file():
             return MSDCohort(name, self.participant)
-        inside = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+        inside = ", ".join([path.name for path in matches(folder, "*")][:8]) or "nothing"
         raise FdsegError(
             f"data.folder={folder}: no known layout. It has neither dataset.json (MSD, nnU-Net) "
             f"nor participants.tsv (BIDS), but {inside}. Say where its files are, for example "

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from fdseg.data.cases import volume_name
+from fdseg.data.cases import volume_name, volumes
 from fdseg.data.nifti import Volume, grid_difference, open_volume, read_label
 from fdseg.data.problems import Problem, raise_all
 from fdseg.errors import FdsegError
@@ -127,9 +127,7 @@ def _maps(folder: Path, key: str) -> dict[str, Path]:
     if not folder.is_dir():
         raise FdsegError(f"{key}={folder}: no such folder. Give a folder of NIfTI label maps.")
     maps: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if not path.name.endswith((".nii", ".nii.gz")) or path.name.startswith("."):
-            continue
+    for path in volumes(folder):
         other = maps.setdefault(volume_name(path), path)
         if other != path:
             raise FdsegError(

@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
-from fdseg.data.cases import Case, Cohort, require_folder
+from fdseg.data.cases import Case, Cohort, matches, require_folder
 from fdseg.data.participants import ParticipantRule
 from fdseg.data.problems import raise_all, unless_one
 from fdseg.errors import FdsegError
@@ -62,7 +62,8 @@ class PatternCohort:
         if not images:
             raise FdsegError(
                 f"{folder}: no file fits data.cohort.image={self.image}. It is a path below this "
-                "folder in which {case} stands for the name of the case."
+                "folder in which {case} stands for the name of the case; names that begin with a "
+                "dot do not count."
             )
         labels = {name: _matches(folder, self.label, glob.escape(name)) for name in images}
         # A label beside its volume may fit the pattern of the volumes too, as that of another case.
@@ -93,7 +94,7 @@ class PatternCohort:
 def _matches(folder: Path, pattern: str, name: str) -> list[Path]:
     """The files that a pattern fits; only its ``*`` is special, not brackets in names."""
     literal = "*".join(map(glob.escape, pattern.split("*")))
-    return sorted(folder.glob(re.sub(r"\*+", "*", literal.replace(_FIELD, name))))
+    return matches(folder, re.sub(r"\*+", "*", literal.replace(_FIELD, name)))
 
 
 def _expression(pattern: str) -> str:

@@ -33,6 +33,21 @@ def test_a_pattern_that_fits_several_files_is_ambiguous(iceberg, iceberg_cohort)
     assert "Correct data.cohort.image or leave the subject out" in str(error.value)
 
 
+def test_names_that_begin_with_a_dot_are_no_data(iceberg, iceberg_cohort):
+    for path in (*iceberg.images.values(), *iceberg.labels.values()):
+        path.with_name(f"._{path.name}").write_bytes(b"left by another file system")
+    hidden = iceberg.folder / "derivatives" / ".trash" / "sub-02" / "anat"
+    hidden.mkdir(parents=True)
+    (hidden / "sub-02_dseg.nii.gz").write_bytes(b"")
+    cohort = iceberg_cohort(
+        image="{participant}/anat/*_Chimap.nii.gz",
+        label="derivatives/*/{participant}/anat/*dseg.nii.gz",
+    )
+    cases = cohort(iceberg.root).cases
+    assert {case.name: case.image for case in cases} == iceberg.images
+    assert {case.name: case.label for case in cases} == iceberg.labels
+
+
 def test_all_missing_files_are_listed_at_once(iceberg, iceberg_cohort):
     iceberg.images["sub-01"].unlink()
     iceberg.labels["sub-04"].unlink()

@@ -32,6 +32,14 @@ def test_a_file_that_is_not_listed_is_no_case(msd):
     assert len(find(msd).cases) == 10
 
 
+def test_an_entry_whose_name_begins_with_a_dot_is_no_case(msd):
+    entries = json.loads((msd.folder / "dataset.json").read_text())["training"]
+    hidden = {"image": "./imagesTr/._toy_001.nii.gz", "label": "./labelsTr/._toy_001.nii.gz"}
+    (msd.folder / "imagesTr" / "._toy_001.nii.gz").write_bytes(b"left by another file system")
+    list_entries(msd, [hidden, *entries])
+    assert [case.name for case in find(msd).cases] == list(msd.images)
+
+
 def test_an_uncompressed_file_is_named_without_its_ending(msd):
     msd.add("plain", msd.folder / "imagesTr/plain.nii", msd.folder / "labelsTr/plain.nii")
     list_entries(msd, [{"image": "imagesTr/plain.nii", "label": "labelsTr/plain.nii"}])

@@ -35,6 +35,11 @@ def test_the_layout_of_bids_is_recognised(iceberg):
     assert [case.group for case in cases] == ["HC", "PD", "PD", "iRBD", "HC", "PD"]
 
 
+def test_names_that_begin_with_a_dot_do_not_make_a_layout(msd):
+    (msd.folder / "imagesTr" / "._toy_001_0000.nii.gz").write_bytes(b"left by another file system")
+    assert [case.name for case in OwnCohort()(msd.folder).cases] == list(msd.images)
+
+
 def test_patterns_of_bids_can_be_given(iceberg):
     cohort = OwnCohort(
         "{participant}/*/*_Chimap.nii.gz", "derivatives/labels/{participant}/*/*_dseg.nii.gz"

@@ -48,6 +48,30 @@ def test_an_asterisk_stands_for_anything_but_a_folder(msd):
         find(msd, "imag*{case}.nii.gz")
 
 
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        (IMAGE, LABEL),
+        ("imag*/{case}.nii.gz", "lab*/{case}.n*"),
+        ("{case}/t1.nii.gz", "{case}/label.nii.gz"),
+    ],
+)
+def test_names_that_begin_with_a_dot_are_no_data(msd, image, label):
+    if image.startswith("{"):
+        move(msd, image, label)
+    for path in (*msd.images.values(), *msd.labels.values()):
+        path.with_name(f"._{path.name}").write_bytes(b"left by another file system")
+        hidden = msd.folder / f".{path.parent.name}" / path.name
+        hidden.parent.mkdir(exist_ok=True)
+        shutil.copy(path, hidden)
+    cohort = find(msd, image, label, unlabelled="leave_out")
+    assert {case.image for case in cohort.cases} == set(msd.images.values())
+    assert {case.label for case in cohort.cases} == set(msd.labels.values())
+    assert cohort.left_out == {}
+    with pytest.raises(FdsegError, match=r"no file fits .*names that begin with a dot do"):
+        find(msd, ".imagesTr/{case}.nii.gz")
+
+
 @pytest.mark.parametrize("kind", ["image", "label"])
 def test_a_pattern_that_fits_volumes_and_labels_is_ambiguous(msd, kind):
     with pytest.raises(FdsegError, match=rf"10 files are .*(?s:.*)toy_001: 2 files fit as {kind}"):

@@ -16,6 +16,7 @@ import nibabel as nib
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from fdseg.data.cases import volumes
 from fdseg.data.phantom.blob import Traits, blob, noise
 from fdseg.data.phantom.canvas import Array, Grid, render
 from fdseg.data.phantom.head import brain, temporal_lobe
@@ -112,7 +113,7 @@ def describe_msd(name: str, modality: str, *structures: str) -> Callable[..., No
     """What writes `dataset.json` for the structures 1, 2, …"""
 
     def describe(folder: Path, _: list[Any], record: dict[str, Any]) -> None:
-        files = sorted(p.name for p in (folder / "imagesTr").iterdir())
+        files = [path.name for path in volumes(folder / "imagesTr")]
         content = {
             "name": name,
             "description": f"{name}: a synthetic phantom made by fdseg, no patient's data",
