@@ -18,6 +18,7 @@ from fdseg.data.nnunet import NNUNetCohort
 from fdseg.data.patterns import PatternCohort
 from fdseg.errors import FdsegError
 
+_FOLDERS = "imagesTr", "labelsTr"
 _VOXELS = 160 * 160 * 128  # of a suggested grid at most: the paper's for the whole brain
 
 
@@ -73,7 +74,7 @@ class OwnCohort:
                 self.group,
                 self.unlabelled,
             )
-        if any(volume_name(path).endswith("_0000") for path in volumes(folder / "imagesTr")):
+        if _is_nnunet(folder, self.channel):
             return NNUNetCohort(name, self.participant, self.channel)
         if (folder / "dataset.json").is_file():
             return MSDCohort(name, self.participant)
@@ -119,6 +120,26 @@ def suggest_size(cases: Sequence[Case]) -> list[int]:
     median = np.median(shapes, axis=0)
     smaller = min(1.0, (_VOXELS / math.prod(median)) ** (1 / 3))
     return [max(8, 8 * round(n * smaller / 8)) for n in median]
+
+
+def _is_nnunet(folder: Path, channel: int | None) -> bool:
+    """Return whether the names of a folder's images end in the number of a channel.
+
+    Names of the MSD may end so, too: then its labels have the images' full names, or its listing
+    names the very files. A ``channel`` that was asked for goes before the listing.
+    """
+    images, labels = ({volume_name(p) for p in volumes(folder / d)} for d in _FOLDERS)
+    if not any(name.endswith("_0000") for name in images) or (labels and labels <= images):
+        return False
+    return channel is not None or not _names_images(folder / "dataset.json")
+
+
+def _names_images(listing: Path) -> bool:
+    try:
+        entries = json.loads(listing.read_text(encoding="utf-8-sig"))["training"]
+        return any((listing.parent / entry["image"]).is_file() for entry in entries)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def _structure(key: str, value: Any) -> tuple[str, int]:

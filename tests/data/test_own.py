@@ -35,6 +35,63 @@ def test_the_layout_of_bids_is_recognised(iceberg):
     assert [case.group for case in cases] == ["HC", "PD", "PD", "iRBD", "HC", "PD"]
 
 
+def numbered(msd, images=True, labels=True):
+    """The tiny cohort with names that end as nnU-Net's, ``scan_0000`` to ``scan_0009``."""
+    for number, name in enumerate(list(msd.images)):
+        for paths, renamed in ((msd.images, images), (msd.labels, labels)):
+            path = paths.pop(name)
+            target = path.with_name(f"scan_{number:04}.nii.gz") if renamed else path
+            paths[f"scan_{number:04}"] = path.rename(target)
+    return {f"scan_{number:04}" for number in range(10)}
+
+
+def list_files(msd):
+    entries = [
+        {"image": f"./imagesTr/{msd.images[n].name}", "label": f"./labelsTr/{msd.labels[n].name}"}
+        for n in msd.images
+    ]
+    (msd.folder / "dataset.json").write_text(json.dumps({"training": entries}))
+
+
+def test_names_of_the_msd_may_end_like_channels(msd):
+    names = numbered(msd)
+    list_files(msd)
+    assert {case.name for case in OwnCohort()(msd.folder).cases} == names
+
+
+def test_labels_of_the_images_full_names_are_the_msds_whatever_it_lists(msd):
+    numbered(msd)
+    with pytest.raises(FdsegError, match=r"missing image \(imagesTr/toy_001.nii.gz\)"):
+        OwnCohort()(msd.folder)
+
+
+def test_a_listing_that_names_the_very_files_is_the_msds(msd):
+    names = numbered(msd, labels=False)
+    list_files(msd)
+    assert {case.name: case.image for case in OwnCohort()(msd.folder).cases} == msd.images
+    assert set(msd.images) == names
+    # A channel that is asked for is nnU-Net's, whatever is listed.
+    with pytest.raises(FdsegError, match="its channels are 0, 1, 2"):
+        OwnCohort(channel=12)(msd.folder)
+
+
+def test_a_listing_of_nnunets_names_no_file(msd):
+    as_nnunet(msd)
+    entries = [{"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"}
+               for n in msd.images]  # fmt: skip
+    (msd.folder / "dataset.json").write_text(json.dumps({"training": entries}))
+    assert {case.name: case.image for case in OwnCohort()(msd.folder).cases} == msd.images
+
+
+def test_a_case_of_nnunet_may_be_named_like_another_ones_image(msd):
+    as_nnunet(msd)
+    names = ("toy", "toy_0000")  # their images are toy_0000 and toy_0000_0000
+    for old, new in zip(("toy_001", "toy_002"), names, strict=True):
+        msd.images[new] = msd.images.pop(old).rename(msd.folder / f"imagesTr/{new}_0000.nii.gz")
+        msd.labels[new] = msd.labels.pop(old).rename(msd.folder / f"labelsTr/{new}.nii.gz")
+    assert {case.name: case.image for case in OwnCohort()(msd.folder).cases} == msd.images
+
+
 def test_names_that_begin_with_a_dot_do_not_make_a_layout(msd):
     (msd.folder / "imagesTr" / "._toy_001_0000.nii.gz").write_bytes(b"left by another file system")
     assert [case.name for case in OwnCohort()(msd.folder).cases] == list(msd.images)
