@@ -2,16 +2,21 @@
 
 import csv
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from fdseg.data.cases import Case, Cohort, matches, require_folder, require_unique
 from fdseg.data.problems import raise_all, unless_one
 from fdseg.errors import FdsegError
 
+_ANY_SESSION = "ses-*"
+
 
 class BIDSCohort:
     """A BIDS tree with ``participants.tsv`` and label maps under ``derivatives``.
+
+    Each session of a participant is a case of its own, such as ``sub-008_ses-01``. Where a pattern
+    says nothing of sessions and fits no file, it is tried with ``ses-*`` where BIDS has it.
 
     Args:
         folder: name of the cohort's folder below ``data.root``.
@@ -56,22 +61,52 @@ class BIDSCohort:
         require_unique((row["participant_id"] for row in rows), table)
         cases, left_out, problems = [], {}, []
         for row in rows:
-            name = row["participant_id"]
-            if name in exclude:
-                left_out[name] = "data.exclude"
+            participant, group = row["participant_id"], row[self.group] if self.group else None
+            if participant in exclude:
+                left_out[participant] = "data.exclude"
                 continue
-            patterns = [p.format(participant=name) for p in (self.image, self.label)]
-            images, labels = (matches(folder, pattern) for pattern in patterns)
-            if len(images) == 1 and not labels and self.unlabelled == "leave_out":
-                left_out[name] = "no label file"
-            elif len(images) != 1 or len(labels) != 1:
-                problems += unless_one(name, "image", patterns[0], images)
-                problems += unless_one(name, "label", patterns[1], labels)
-            else:
-                group = row[self.group] if self.group else None
-                cases.append(Case(name, images[0], labels[0], name, group))
+            for name, patterns, (images, labels) in self._found(folder, participant):
+                if name in exclude:
+                    left_out[name] = "data.exclude"
+                elif len(images) == 1 and not labels and self.unlabelled == "leave_out":
+                    left_out[name] = "no label file"
+                elif len(images) != 1 or len(labels) != 1:
+                    problems += unless_one(name, "image", patterns[0], images)
+                    problems += unless_one(name, "label", patterns[1], labels)
+                else:
+                    cases.append(Case(name, images[0], labels[0], participant, group))
         raise_all(problems, f"{folder}: {len(problems)} files are missing or ambiguous")
+        require_unique((case.name for case in cases), folder)
         return Cohort(folder, tuple(cases), left_out)
+
+    def _found(
+        self, folder: Path, participant: str
+    ) -> Iterator[tuple[str, list[str], list[list[Path]]]]:
+        """Yield each case of a participant: its name, its two patterns, and the files they fit."""
+        patterns = [p.format(participant=participant) for p in (self.image, self.label)]
+        written = [matches(folder, pattern) for pattern in patterns]
+        if all(len(files) == 1 for files in written):
+            yield participant, patterns, written
+            return
+        inside = [_in_sessions(p).format(participant=participant) for p in (self.image, self.label)]
+        found = [one or matches(folder, p) for one, p in zip(written, inside, strict=True)]
+        of = {path: _session(path.relative_to(folder)) for files in found for path in files}
+        sessions = sorted({*of.values()} - {""})
+        if len(sessions) > 1:
+            groups = {
+                session: [[path for path in files if of[path] == session] for files in found]
+                for session in ("", *sessions)
+            }
+        else:  # what names no session belongs to the only one
+            groups = {sessions[0] if sessions and found != written else "": found}
+        if not sessions and matches(folder, f"{participant}/{_ANY_SESSION}"):
+            patterns = inside
+        for session, files in groups.items():
+            if session:
+                shown = [pattern.replace(_ANY_SESSION, session) for pattern in inside]
+                yield f"{participant}_{session}", shown, files
+            elif len(groups) == 1 or any(files):
+                yield participant, patterns, files
 
     def _participants(self, table: Path) -> list[dict[str, str]]:
         try:
@@ -103,3 +138,18 @@ class BIDSCohort:
                     "cannot be part of a file's name. Correct it."
                 )
         return rows
+
+
+def _in_sessions(pattern: str) -> str:
+    """A pattern with the sessions where BIDS has them: below the participant, and in the name."""
+    if "ses-" in pattern:
+        return pattern
+    *folders, file = pattern.split("/")
+    field = "{participant}"
+    inside = [f"{field}/{_ANY_SESSION}" if name == field else name for name in folders]
+    return "/".join([*inside, file.replace(field, f"{field}_{_ANY_SESSION}")])
+
+
+def _session(path: Path) -> str:
+    """The session that a path names, ``ses-…``, its file before its folders; else nothing."""
+    return next(iter(re.findall(r"(?:^|[/_])(ses-[^/_.]+)", path.as_posix())[::-1]), "")

@@ -65,7 +65,7 @@ def read_split(path: Path, cases: Sequence[Case], by: str = "participant") -> Sp
         raise FdsegError(
             f"{path}: {', '.join(unknown[:8])}{' …' if unknown[8:] else ''} not in the cohort, or "
             "left out of it. Names are those of the image files without their ending, or BIDS "
-            "participants. Correct the file."
+            "participants, with sessions as in sub-01_ses-01. Correct the file."
         )
     for part, names in parts.items():
         if not names:

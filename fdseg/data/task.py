@@ -79,7 +79,8 @@ class Task:
         if unknown:
             raise FdsegError(
                 f"data.exclude names {', '.join(unknown)}, which {cohort.folder} does not hold. "
-                "Names are those of the image files without their ending, or BIDS participants."
+                "Names are those of the image files without their ending, or BIDS participants, "
+                "with sessions as in sub-01_ses-01."
             )
         left_out = dict(cohort.left_out)
         if self.unlabelled == "leave_out":

@@ -1,9 +1,11 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from fdseg.data.own import OwnCohort, structures_of, suggest_size, task_name
+from fdseg.data.splits import PARTS, make_split
 from fdseg.errors import FdsegError
 
 
@@ -33,6 +35,24 @@ def test_the_layout_of_bids_is_recognised(iceberg):
     assert {case.name: case.image for case in cases} == iceberg.images
     assert {case.name: case.label for case in cases} == iceberg.labels
     assert [case.group for case in cases] == ["HC", "PD", "PD", "iRBD", "HC", "PD"]
+
+
+def test_sessions_of_bids_are_found_by_the_patterns_it_has_by_itself(iceberg):
+    for files in (iceberg.images, iceberg.labels):
+        for name, path in files.items():
+            for session in ("ses-a", "ses-b"):
+                place = path.parents[1] / session / "anat"
+                place.mkdir(parents=True)
+                shutil.copy(path, place / path.name.replace(name, f"{name}_{session}"))
+            path.unlink()
+    cases = OwnCohort()(iceberg.folder).cases
+    assert [case.name for case in cases] == [
+        f"{name}_{session}" for name in iceberg.images for session in ("ses-a", "ses-b")
+    ]
+    split = make_split(cases, training=6, validation=2, test=4)
+    people = [{name.split("_")[0] for name in getattr(split, part)} for part in PARTS]
+    assert list(map(len, people)) == [3, 1, 2]
+    assert len(set.union(*people)) == 6
 
 
 def numbered(msd, images=True, labels=True):
