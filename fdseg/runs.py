@@ -18,6 +18,7 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
+from fdseg.drafts import draft, remove_abandoned
 from fdseg.errors import FdsegError, Stopped
 
 LOCK, FAILURE = "lock", "failure.json"  # files of a run's folder
@@ -85,6 +86,7 @@ def only_process(folder: Path) -> Iterator[None]:
             raise FdsegError(
                 f"{folder}: another process works on this run. Wait for it, or end it."
             )
+        remove_abandoned(folder, locked=True)
         yield
 
 
@@ -212,12 +214,9 @@ def _mean_sem(values: np.ndarray) -> dict[str, float | None]:
 def written_whole(path: Path) -> Iterator[Path]:
     """A file to write under a temporary name; it gets its own when all is in it, or is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with draft(path) as partial:
         yield partial
         partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The commands within a test: composed in this process, or given as in a shell."""
 
 import csv
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,26 @@ def assert_refused(ended: subprocess.CompletedProcess, message: str) -> None:
     assert message in ended.stderr
     assert "Traceback" not in ended.stderr
     assert "Error executing" not in ended.stderr
+
+
+def abandoned(path: Path) -> Path:
+    """What a process leaves beside a path that is killed while it writes there."""
+    code = """
+import os, signal, sys
+from pathlib import Path
+from fdseg.drafts import draft
+with draft(Path(sys.argv[1])) as partial:
+    partial.write_bytes(b"half of it")
+    print(partial, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == -signal.SIGKILL
+    assert Path(ended.stdout.strip()).is_file()
+    return Path(ended.stdout.strip())
 
 
 def table(path: Path) -> list[dict[str, str]]:

@@ -14,6 +14,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
     [
         "errors",
+        "drafts",
         "__init__",
         "metrics",
         "runs",

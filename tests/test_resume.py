@@ -137,6 +137,7 @@ def test_a_run_killed_at_any_moment_ends_in_the_bits_of_one_that_was_not(
     assert again.exitcode == 0
     folder = next(tmp_path.rglob("result.json")).parent
     assert numbers(folder) == expected
+    assert not list(folder.rglob("*.partial"))
 
 
 class Raise:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
-from uuid import uuid4
 
 import numpy as np
 
@@ -22,6 +20,7 @@ from fdseg.data.nifti import Volume, grid_difference, open_volume, read_label, r
 from fdseg.data.preprocess import Geometry, Preprocessing, unusable
 from fdseg.data.problems import Problem, UnusableCases, raise_all
 from fdseg.data.task import Task
+from fdseg.drafts import draft
 from fdseg.errors import FdsegError
 from fdseg.progress import progress
 
@@ -156,9 +155,8 @@ class Preparer:
         self, prepared: PreparedCase, image: np.ndarray, label: np.ndarray, geometry: Geometry
     ) -> None:
         """Fill a folder under a temporary name and rename it: it is in the cache whole or not."""
-        partial = self.folder / f".partial-{uuid4().hex}"
         text = json.dumps({"case": prepared.case.name, "geometry": geometry.to_dict()})
-        try:
+        with draft(prepared.folder) as partial:
             partial.mkdir()
             for name, array in (("image", image), ("label", label)):
                 with (partial / f"{name}.npy").open("wb") as file:
@@ -173,8 +171,6 @@ class Preparer:
                 # Another process was first with the same content under the same hash.
                 if not (prepared.folder / "case.json").is_file():
                     raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 def verify(

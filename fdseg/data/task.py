@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from fdseg.data.cases import Case, Cohort, require_structures
 from fdseg.data.download import Archive
 from fdseg.data.splits import PARTS, Split, draw, make_split, read_split
 from fdseg.errors import FdsegError
-from fdseg.runs import sha256
+from fdseg.runs import sha256, write_text
 
 
 @dataclass(frozen=True)
@@ -210,14 +209,8 @@ class _Facts:
         """Write the index; only a shortcut, so a folder that can't be written is no error here."""
         if not self.changed:
             return
-        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.partial")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(self.facts))
-            partial.replace(self.path)
-        except OSError:
-            with suppress(OSError):
-                partial.unlink()
+        with suppress(OSError):
+            write_text(self.path, json.dumps(self.facts))
 
     def _fact(self, path: Path, name: str, find: Callable[[Path], Any]) -> Any:
         stat = path.stat()

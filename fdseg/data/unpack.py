@@ -1,11 +1,10 @@
 """Unpacking an archive so that nothing lands outside of its folder, and all of it or nothing."""
 
 import os
-import shutil
 import tarfile
 from pathlib import Path, PurePosixPath
-from uuid import uuid4
 
+from fdseg.drafts import draft
 from fdseg.errors import FdsegError
 
 _END = 1024  # zeros at the end of every tar archive
@@ -28,11 +27,10 @@ def unpack(archive: Path, folder: Path) -> None:
         file.seek(max(0, archive.stat().st_size - _END))
         if file.read() != bytes(_END):  # tarfile takes a header that is cut off for the end
             raise FdsegError(f"{archive}: not a tar archive, or cut off. Remove it.")
-    draft = folder.with_name(f".{folder.name}-{uuid4().hex}")
     try:
-        draft.mkdir()
         # "r:" is a plain tar: what is compressed may unpack to any size.
-        with tarfile.open(archive, "r:") as members:
+        with draft(folder) as partial, tarfile.open(archive, "r:") as members:
+            partial.mkdir()
             for member in members:
                 if PurePosixPath(member.name).name.startswith("._"):
                     continue  # what macOS adds to archives
@@ -41,18 +39,16 @@ def unpack(archive: Path, folder: Path) -> None:
                         f"{archive}: its member {member.name!r} {fault}. This is no archive of a "
                         "cohort; remove it."
                     )
-                members.extract(member, draft, filter="data")
-        tops = [path for path in draft.iterdir() if path.is_dir()]
-        if len(tops) != 1:
-            raise FdsegError(
-                f"{archive}: {len(tops)} folders in it, where the cohort's alone is expected."
-            )
-        os.sync()  # a lost power supply leaves no empty file under the folder's name
-        tops[0].rename(folder)
+                members.extract(member, partial, filter="data")
+            tops = [path for path in partial.iterdir() if path.is_dir()]
+            if len(tops) != 1:
+                raise FdsegError(
+                    f"{archive}: {len(tops)} folders in it, where the cohort's alone is expected."
+                )
+            os.sync()  # a lost power supply leaves no empty file under the folder's name
+            tops[0].rename(folder)
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise FdsegError(f"{archive}: not a readable tar archive ({error}). Remove it.") from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _fault(member: tarfile.TarInfo) -> str | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from commands import abandoned
 
 from fdseg.data.cache import Preparer, verify
 from fdseg.data.preprocess import Preprocessing
@@ -312,11 +313,10 @@ def test_the_order_of_the_structures_numbers_them(msd, tmp_path):
 
 
 def test_what_a_killed_process_left_behind_does_not_matter(msd, tmp_path):
-    leftover = tmp_path / "cache" / ".partial-1234"
-    leftover.mkdir(parents=True)
-    (leftover / "image.npy").write_bytes(b"half an array")
+    abandoned(tmp_path / "cache" / "0123abcd")
     prepared = preparer(tmp_path / "cache")(msd.cases(), digests(msd))
     assert_holds_exactly(prepared, msd)
+    assert set((tmp_path / "cache").iterdir()) == {p.folder for p in prepared}
 
 
 def test_the_cache_can_be_read_by_whom_the_umask_allows(msd, tmp_path):
@@ -425,7 +425,7 @@ def test_two_processes_may_prepare_the_same_cache_at_once(msd, tmp_path):
         process.join(timeout=30)
         assert process.exitcode == 0
     assert sums[0] == sums[1]
-    assert not list((tmp_path / "cache").glob(".partial-*"))
+    assert not list((tmp_path / "cache").glob("*.partial"))
     assert len(cached(tmp_path / "cache")) == 10
     assert_holds_exactly(preparer(tmp_path / "cache")(msd.cases(), digests(msd)), msd)
 

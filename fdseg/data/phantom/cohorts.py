@@ -4,8 +4,6 @@ import csv
 import gzip
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -21,6 +19,7 @@ from fdseg.data.phantom.blob import Traits, blob, noise
 from fdseg.data.phantom.canvas import Array, Grid, render
 from fdseg.data.phantom.head import brain, temporal_lobe
 from fdseg.data.phantom.trunk import abdomen, chest
+from fdseg.drafts import draft
 from fdseg.errors import FdsegError
 from fdseg.progress import progress
 
@@ -300,23 +299,23 @@ def write_phantom(
         return check(target, record)
 
     number = sorted(c.folder for c in COHORTS.values()).index(cohort.folder)
-    draft = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
-    draft.mkdir(parents=True)
-    try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with draft(target) as partial:
+        partial.mkdir()
         with ThreadPoolExecutor(WORKERS) as pool:
             jobs = pool.map(
-                lambda k: cohort.save(draft, k, people[k - 1], [seed, number, k], scale, **chosen),
+                lambda k: cohort.save(
+                    partial, k, people[k - 1], [seed, number, k], scale, **chosen
+                ),
                 range(1, len(people) + 1),
             )
             title = f"Writing the phantom {target.name}"
             for _ in progress(jobs, title, "subject", total=len(people)):
                 pass
-        cohort.describe(draft, people, record)
+        cohort.describe(partial, people, record)
         try:
-            draft.rename(target)
+            partial.rename(target)
         except OSError:  # another process was first: its cohort is as good as ours
             if not target.exists():
                 raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return target
