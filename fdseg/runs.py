@@ -20,8 +20,9 @@ import numpy as np
 
 from fdseg.drafts import draft, remove_abandoned
 from fdseg.errors import FdsegError, Stopped
+from fdseg.result import require_whole
 
-LOCK, FAILURE = "lock", "failure.json"  # files of a run's folder
+RESULT, LOCK, FAILURE = "result.json", "lock", "failure.json"  # files of a run's folder
 
 
 def identity(science: Mapping[str, Any]) -> str:
@@ -49,14 +50,31 @@ def run_folder(
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """The result of a finished run; ``None`` where there is none, or it is not whole."""
-    return read_json(folder / "result.json")
+    result = read_json(folder / RESULT)
+    try:
+        require_whole(result)
+    except ValueError:
+        return None
+    return result
+
+
+def result_fault(folder: Path) -> str:
+    """Say why the result of a run does not count; nothing where it does, or there is none."""
+    path = folder / RESULT
+    if not path.is_file():
+        return ""
+    try:
+        require_whole(read_json(path))
+    except ValueError as error:
+        return f"{RESULT} is not whole: {error}"
+    return ""
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """The mapping in a file; ``None`` where there is none, or it is not whole."""
     try:
         values = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return values if isinstance(values, dict) else None
 
@@ -135,7 +153,7 @@ class State:
 
     Attributes:
         name: ``done``, ``running``, ``failed``, ``stopped`` (it can go on) or ``missing``.
-        reason: of a failure, one line.
+        reason: of a failure, or why a result does not count; one line.
         epochs: trained so far.
         seconds: of the finished run by stage, or of the epochs so far.
     """
@@ -149,19 +167,26 @@ class State:
 def state(folder: Path) -> State:
     """How the run of a folder stands, from its files alone."""
     if read_result(folder) is not None:
-        return State("done", seconds=(read_json(folder / "manifest.json") or {}).get("seconds", {}))
-    history = _history(folder)
+        return State("done", seconds=_stages(folder))
+    history, reason = _history(folder), result_fault(folder)
     epochs, seconds = len(history), {"training": sum(history)}
     try:
         with (folder / LOCK).open("r") as file:
             if not _lock(file, fcntl.LOCK_SH):
                 return State("running", epochs=epochs, seconds=seconds)
     except OSError:
-        return State("missing")
+        return State("missing", reason)
     failed = read_json(folder / FAILURE)
     if failed is not None:
-        return State("failed", str(failed.get("reason", "")), epochs, seconds)
-    return State("stopped" if epochs else "missing", epochs=epochs, seconds=seconds)
+        return State("failed", str(failed.get("reason") or "no reason given"), epochs, seconds)
+    return State("stopped" if epochs else "missing", reason, epochs, seconds)
+
+
+def _stages(folder: Path) -> dict[str, float]:
+    """Seconds of a finished run by stage, as far as its manifest has them."""
+    seconds = (read_json(folder / "manifest.json") or {}).get("seconds")
+    stages = seconds.items() if isinstance(seconds, dict) else ()
+    return {stage: float(s) for stage, s in stages if isinstance(s, int | float)}
 
 
 def _history(folder: Path) -> list[float]:

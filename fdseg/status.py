@@ -48,8 +48,8 @@ def run(arguments: Sequence[str]) -> None:
     print(counts(points))
     print(remaining(points))
     for point in points:
-        if point.state.name == "failed":
-            print(f"  failed: {label(point)}: {point.state.reason.splitlines()[0]}")
+        if point.state.reason:
+            print(f"  {point.state.name}: {label(point)}: {point.state.reason.splitlines()[0]}")
 
 
 def _values(point: Point) -> dict[str, Any]:

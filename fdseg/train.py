@@ -8,6 +8,7 @@ import math
 import os
 import sys
 import time
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,8 @@ def _done(found: Run, start: float) -> dict[str, Any]:
     """Return the result of a run, which is trained unless that was done."""
     result = runs.read_result(found.folder)
     if result is None:
+        if fault := runs.result_fault(found.folder):
+            warnings.warn(f"{found.folder}: {fault}; the run is not done and goes on", stacklevel=2)
         with runs.only_process(found.folder), runs.recorded(found.folder):
             result = _work(found, start)
     return result

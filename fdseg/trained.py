@@ -70,15 +70,17 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
         if (path / "config.yaml").is_file():
             folders.append(path)
             continue
-        finished = [f for f in _folders_with("result.json", path) if runs.read_result(f)]
+        ended = sorted(_folders_with(runs.RESULT, path))
+        finished = [folder for folder in ended if runs.read_result(folder)]
         if not finished:
             begun = len(_folders_with("config.yaml", path))
             there = f"{begun} below it, not finished" if path.is_dir() else "no such folder"
+            there += "".join(f"; {f}: {runs.result_fault(f)}" for f in ended[:1])
             raise FdsegError(
                 f"{path}: no finished run ({there}). run=… is the folder of a run, which holds "
                 "config.yaml, or one above finished runs."
             )
-        folders += sorted(finished)
+        folders += finished
     return list(dict.fromkeys(folder.resolve() for folder in folders))
 
 

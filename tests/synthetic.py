@@ -18,6 +18,16 @@ from fdseg import runs
 from fdseg.report.paper import FUSIONS, PAPER
 
 SUBJECTS = {"red_nucleus": 16, "dentate_nucleus": 14, "spleen": 9, "heart": 4, "hippocampus": 52}
+_SCORES = {
+    "dice": {"mean": 0.8, "sem": 0.01}, "hd95_mm": {"mean": 3.0, "sem": 0.2},
+    "nsd": {"mean": 0.9, "sem": 0.01},
+}  # fmt: skip
+#: What fdseg.train leaves in result.json.
+RESULT = {
+    "task": "heart", "phantom": False, "backbone": "unet", "fusion": "none", "n": 4, "seed": 0,
+    "theta": 0.1, "checkpoint": "best", "validation": {"dice": 0.7},
+    "test": {"subjects": 4, "missed": 0, **_SCORES, "structures": {"left_atrium": _SCORES}},
+}  # fmt: skip
 #: As conf/report.yaml declares it.
 FAMILY = (("red_nucleus", "dentate_nucleus"), ("spleen",), ("heart",), ("hippocampus",))
 RESIDUAL, SEEDS = 0.02, 0.01  # standard deviations of Dice, of a run's subject and of a seed

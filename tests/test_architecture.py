@@ -18,6 +18,7 @@ LAYERS = [
         "__init__",
         "metrics",
         "runs",
+        "result",
         "precision",
         "precision_check",
         "frequency",

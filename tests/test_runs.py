@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from synthetic import RESULT
 
 from fdseg import runs
 from fdseg.errors import FdsegError
@@ -31,10 +32,18 @@ def test_a_run_lies_where_the_design_says(tmp_path):
 
 def test_a_file_that_was_not_finished_is_no_result(tmp_path):
     assert runs.read_result(tmp_path) is None
+    assert runs.result_fault(tmp_path) == ""
     (tmp_path / "result.json").write_text('{"test": ')
     assert runs.read_result(tmp_path) is None
-    runs.write_json(tmp_path / "result.json", {"test": 1})
-    assert runs.read_result(tmp_path) == {"test": 1}
+    assert runs.result_fault(tmp_path) == "result.json is not whole: it is no JSON mapping"
+    (tmp_path / "result.json").write_text("[" * 10**5)
+    assert runs.read_result(tmp_path) is None
+    runs.write_json(tmp_path / "result.json", {})
+    assert runs.read_result(tmp_path) is None
+    assert runs.result_fault(tmp_path) == "result.json is not whole: task is missing"
+    runs.write_json(tmp_path / "result.json", RESULT)
+    assert runs.read_result(tmp_path) == RESULT
+    assert runs.result_fault(tmp_path) == ""
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from collections import Counter
 import pytest
 from commands import shell
 from omegaconf import OmegaConf
+from synthetic import RESULT
 
 from fdseg import config as configuration
 from fdseg import cost, runs, status, sweep
@@ -121,7 +122,7 @@ def test_a_run_is_found_where_training_puts_it(place):
 
 
 def finish(point, training=100.0):
-    runs.write_json(point.run.folder / "result.json", {"test": 1})
+    runs.write_json(point.run.folder / "result.json", RESULT)
     seconds = {"preparation": 1.0, "training": training, "test": 4.0}
     runs.write_json(point.run.folder / "manifest.json", {"seconds": seconds})
 
@@ -152,6 +153,27 @@ def test_the_status_tells_done_running_stopped_failed_and_missing_apart(place, c
     assert lines[0] == ["seed", "0", "1", "2"]
     assert lines[1] == ["fusion=none", "●", "◐", "✗", "50%"]
     assert lines[2] == ["fusion=early", "▶", "·", "·", "25%"]
+
+
+def test_a_result_that_is_not_whole_is_not_done_and_the_status_says_why(place, capsys):
+    (point,) = sweep.grid(place)
+    finish(point)
+    begin(point, 3)
+    runs.write_json(point.run.folder / "result.json", RESULT | {"validation": None})
+    reason = "result.json is not whole: validation cannot be null"
+    assert sweep.grid(place)[0].state == runs.State("stopped", reason, 3, {"training": 1.5})
+    status.run(place)
+    assert f"  stopped: the run: {reason}" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("seconds", [None, "100", [1], {"training": "100", "test": None}])
+def test_a_manifest_without_its_times_costs_nothing_but_them(place, seconds):
+    (point,) = sweep.grid(place)
+    finish(point)
+    runs.write_json(point.run.folder / "manifest.json", {"seconds": seconds})
+    points = sweep.grid(place)
+    assert points[0].state == runs.State("done")
+    assert cost.remaining(points) == "used 0 s"
 
 
 def test_the_time_left_follows_from_the_runs_done(place):

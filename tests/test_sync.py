@@ -324,8 +324,8 @@ def test_unfinished_foreign_and_corrupt_folders_are_listed_and_left_out(tmp_path
     run(tmp_path, "logger=tensorboard")
     printed = capsys.readouterr().out
     for folder, kind in (
-        (unfinished, "unfinished"), (corrupt, "corrupt"), (foreign, "foreign"),
-        (unresolved, "foreign"), (strange, "foreign"),
+        (unfinished, "unfinished"), (corrupt, "corrupt"), (foreign, "corrupt"),
+        (unresolved, "foreign"), (strange, "corrupt"),
     ):  # fmt: skip
         (line,) = (line for line in printed.splitlines() if folder.name in line)
         assert kind in line

@@ -144,6 +144,19 @@ def test_a_finished_run_prints_its_result_and_trains_nothing(folder, cohort, cap
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == before
 
 
+def test_a_run_whose_result_is_not_whole_is_tested_again_and_trains_nothing(folder, cohort):
+    files = {name: (folder / name).read_bytes() for name in ("result.json", "history.csv")}
+    best = folder / "checkpoints" / "best.ckpt"
+    before = best.read_bytes()
+    broken = json.loads(files["result.json"]) | {"validation": None}
+    (folder / "result.json").write_text(json.dumps(broken))
+    with pytest.warns(UserWarning, match="result.json is not whole: validation cannot be null"):
+        again = run(cohort, folder.parents[4], "fusion=early", "logger=csv")
+    assert again == folder
+    assert {name: (folder / name).read_bytes() for name in files} == files
+    assert best.read_bytes() == before
+
+
 def test_fusions_get_the_same_draw_and_split(folder, cohort):
     other = run(cohort, folder.parents[4], "fusion=none", "checkpoint=last")
     manifests = [json.loads((f / "manifest.json").read_text()) for f in (folder, other)]

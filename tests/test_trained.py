@@ -6,13 +6,14 @@ import random
 
 import pytest
 import torch
+from synthetic import RESULT
 
 from fdseg.errors import FdsegError
 from fdseg.trained import find_runs, read_run, read_runs
 
 
 def finished(folder):
-    (folder / "result.json").write_text(json.dumps({"test": {}}))
+    (folder / "result.json").write_text(json.dumps(RESULT))
     return folder
 
 
@@ -45,6 +46,14 @@ def test_where_there_is_no_finished_run_that_is_said(name, words, make_run, tmp_
     make_run(tmp_path / "begun" / "seed0")
     with pytest.raises(FdsegError, match=rf"{name}: no finished run \({words}.*\. run=… is"):
         find_runs([tmp_path / name])
+
+
+def test_a_result_that_is_not_whole_is_no_finished_run(make_run, tmp_path):
+    folder = make_run(tmp_path / "seed0")
+    (folder / "result.json").write_text("{}")
+    reason = r"1 below it, not finished; .*seed0: result.json is not whole: task is missing\)"
+    with pytest.raises(FdsegError, match=reason):
+        find_runs([tmp_path])
 
 
 def test_a_run_is_read_with_all_that_a_prediction_needs(make_run, tmp_path):

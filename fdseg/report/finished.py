@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from fdseg.config import scientific
+from fdseg.result import require_whole
 from fdseg.runs import summarise, task_folder
 
 #: The scores of a case that a report compares.
@@ -91,6 +92,12 @@ def read_run(folder: Path) -> Run:
     if not (folder / "result.json").is_file():
         raise _unfinished(folder)
     result = _mapping(folder / "result.json", json.loads)
+    try:
+        require_whole(result)
+    except ValueError as problem:
+        raise UnusableError(
+            "corrupt", f"result.json is not whole: {problem}; the same command writes it again"
+        ) from None
     config = read_config(folder)
     manifest = _mapping(folder / "manifest.json", json.loads)
     try:
@@ -111,12 +118,8 @@ def read_run(folder: Path) -> Run:
         raise UnusableError(
             "foreign", f"not a run of fdseg.train: {problem} is missing or of another kind"
         ) from None
-    kinds = {"task": str, "phantom": bool, "backbone": str, "fusion": str, "n": int, "seed": int}
-    if (
-        any(type(facts[key]) is not kind for key, kind in kinds.items())
-        or not 1 <= facts["n"] < _MOST_SUBJECTS
-    ):
-        raise UnusableError("foreign", f"result.json: not one of fdseg.train: {facts}")
+    if facts["n"] >= _MOST_SUBJECTS:
+        raise UnusableError("foreign", f"result.json: n={facts['n']} is more than there can be")
     if not re.fullmatch(r"[\w-]+", facts["task"]):  # it becomes part of file names
         raise UnusableError("foreign", f"result.json: {facts['task']!r} is no name of a task")
     _check_phantom(folder, facts["task"], facts["phantom"], said["phantom"], manifest)
@@ -248,10 +251,7 @@ def _check_summary(rows: Sequence[Mapping[str, Any]], result: Mapping[str, Any])
     summary = summarise(rows)
     for metric in METRICS:
         mean = summary[metric]["mean"]
-        try:
-            said = float(result["test"][metric]["mean"])
-        except (KeyError, TypeError, ValueError):
-            raise UnusableError("foreign", f"result.json: no test.{metric}.mean") from None
+        said = result["test"][metric]["mean"]
         if not (mean == said or math.isclose(mean, said, rel_tol=1e-6)):
             raise UnusableError(
                 "corrupt",

@@ -119,7 +119,10 @@ class TestLeftOut:
         (folder / name).write_text("[1, 2]")
         assert only_reason(grid) == f"foreign: {name} holds no keys"
         (folder / name).write_text('{"accuracy": 1.0}')
-        assert only_reason(grid).startswith("foreign: not a run of fdseg.train")
+        expected = "foreign: not a run of fdseg.train"
+        if name == "result.json":
+            expected = "corrupt: result.json is not whole: task is missing"
+        assert only_reason(grid).startswith(expected)
 
     def test_a_folder_that_only_looks_like_a_run(self, grid):
         (grid.root / "other").mkdir()
@@ -145,7 +148,18 @@ class TestLeftOut:
     )
     def test_a_result_of_other_kinds(self, grid, key, value):
         change(grid.add() / "result.json", **{key: value})
-        assert only_reason(grid).startswith("foreign: result.json: not one of fdseg.train")
+        expected = f"corrupt: result.json is not whole: {key} cannot be {json.dumps(value)}"
+        assert only_reason(grid).startswith(expected)
+
+    @pytest.mark.parametrize("mean", ["0.7", None, float("nan"), 1.5])
+    def test_a_result_whose_score_is_none(self, grid, mean):
+        folder = grid.add()
+        test = json.loads((folder / "result.json").read_text())["test"]
+        change(folder / "result.json", test=test | {"dice": {"mean": mean, "sem": 0.1}})
+        assert only_reason(grid) == (
+            f"corrupt: result.json is not whole: test.dice.mean cannot be {json.dumps(mean)}; the "
+            "same command writes it again"
+        )
 
     def test_cases_that_are_not_those_of_the_result(self, grid):
         first, other = grid.add(seed=0), grid.add(seed=1)
