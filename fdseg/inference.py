@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fdseg.data.labels import require_finite
 from fdseg.errors import FdsegError
 from fdseg.memory import forward_gb, used_gb
 from fdseg.networks import SegmentationNetwork
@@ -72,15 +73,21 @@ class Predictor:
             ]
 
     @torch.inference_mode()
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Probabilities ``[structures, *size]``, float32, of a preprocessed volume ``[*size]``."""
+    def __call__(self, image: np.ndarray, of: str = "the volume") -> np.ndarray:
+        """Probabilities ``[structures, *size]``, float32, of a preprocessed volume ``[*size]``.
+
+        Raises:
+            FdsegError: those of a run are not finite; names it, and ``of`` whose they are.
+        """
         x = torch.from_numpy(image)[None, None].to(self.device)
         if not self._is_checked:
             self._leave_wrong_precision(x)
         total: Tensor | float = 0.0
         for run in self.trained:
             for axes in self.flips:
-                total = total + run.probabilities(x.flip(axes)).flip(axes)
+                probabilities = run.probabilities(x.flip(axes))
+                require_finite(probabilities, f"{of}, by {run.folder}")
+                total = total + probabilities.flip(axes)
         mean = total / (len(self.trained) * len(self.flips))
         return mean[0].cpu().numpy()  # type: ignore[index]
 

@@ -76,8 +76,14 @@ class SegmentationModule(L.LightningModule):
         return self.loss(logits, self._one_hot(batch["label"]).float())
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
-        """Gather Dice on the network's grid; the masks, one-hot, are left to callbacks."""
-        prediction, target = binary(self(batch["image"])), self._one_hot(batch["label"])
+        """Gather Dice on the network's grid; the masks, one-hot, are left to callbacks.
+
+        Raises:
+            FdsegError: the network's probabilities of a case are not finite.
+        """
+        cases = self.trainer.datamodule.validation.cases  # type: ignore[attr-defined]
+        of = ", ".join(cases[index].case.name for index in batch["case"].tolist())
+        prediction, target = binary(self(batch["image"]), of), self._one_hot(batch["label"])
         self.dice.update(prediction, target)
         return {"prediction": prediction, "target": target}
 

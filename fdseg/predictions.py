@@ -104,7 +104,8 @@ class Predictions:
         """Predict a volume and write its files, the label map last.
 
         Raises:
-            FdsegError: the volume cannot be read or used, or is too large for the budget.
+            FdsegError: the volume cannot be read or used, or is too large for the budget; or the
+                network's probabilities are not finite.
             OSError: a file cannot be written.
         """
         first, files = self.predictor.trained[0], self._files(volume_name(path))
@@ -131,7 +132,7 @@ class Predictions:
             raise FdsegError(f"{path}: {found[0]}. {found[1]}.")
         image, _, geometry = self.predictor.trained[0].preprocessing(volume)
         del volume
-        return self.predictor(image), geometry
+        return self.predictor(image, str(path)), geometry
 
     def _write_probabilities(
         self, file: Path, probabilities: np.ndarray, geometry: Geometry

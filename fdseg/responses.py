@@ -31,6 +31,9 @@ def responses(
 
     Yields:
         Rows of one case: filter (none, low or high), cutoff (``None`` for none), structure, Dice.
+
+    Raises:
+        FdsegError: the network's probabilities of a case are not finite.
     """
     run = predictor.trained[0]
     splits = {cutoff: BoxSplit(cutoff, run.preprocessing.size) for cutoff in cutoffs}
@@ -40,7 +43,8 @@ def responses(
         image = np.array(prepared.image())
         rows = []
         for kind, cutoff, volume in _filtered(image, splits):
-            labels = label_map(predictor(volume), run.preprocessing, prepared.geometry, values)
+            probabilities = predictor(volume, prepared.case.name)
+            labels = label_map(probabilities, run.preprocessing, prepared.geometry, values)
             for number, (structure, value) in enumerate(run.structures.items(), start=1):
                 rows.append(
                     {

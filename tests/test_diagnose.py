@@ -218,3 +218,12 @@ def test_a_point_is_the_mean_over_cases_of_the_mean_over_structures():
         assert [60, 60] in [list(one.get_ydata()) for one in axis.lines]
         assert [0.1, 0.1] in [list(one.get_xdata()) for one in axis.lines]
     assert "early: 60.0" in drawing.alt
+
+
+def test_a_case_of_nan_probabilities_is_named_and_nothing_is_written(runs, tmp_path, monkeypatch):
+    one = read_run(runs["none"])
+    one.network.stem.weight.data.fill_(1e38)  # finite, and each sum of 27 voxels is not
+    monkeypatch.setattr("fdseg.trained.read_runs", lambda *_, **__: [one])
+    with pytest.raises(FdsegError, match=rf"^hippocampus_\d+, by {one.folder}: .* are not finite"):
+        run([runs["none"]], f"output={tmp_path}/out")
+    assert not (tmp_path / "out").exists()

@@ -67,6 +67,16 @@ def test_a_flipped_volume_has_flipped_probabilities_under_flips(trained, image):
     np.testing.assert_allclose(predict(flipped)[:, :, ::-1], predict(image), atol=1e-6)
 
 
+@pytest.mark.parametrize("flips", [False, True])
+def test_a_run_whose_probabilities_are_not_finite_is_named_among_several(flips, trained, image):
+    network = copy.deepcopy(trained[1].network)
+    network.stem_low.weight.data.fill_(1e38)  # finite, and each sum of 27 voxels is not
+    several = [trained[0], dataclasses.replace(trained[1], network=network), trained[2]]
+    predict = Predictor(several, device=CPU, flips=flips, memory_gb=100)
+    with pytest.raises(FdsegError, match=rf"^x.nii, by {trained[1].folder}: .* not finite"):
+        predict(image, "x.nii")
+
+
 # Windows. Where a network looks at each voxel by itself they are exact, all else aside.
 
 

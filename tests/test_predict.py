@@ -6,6 +6,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from commands import assert_refused, compose, shell, trained
 from matplotlib.image import imread
 from scipy.spatial.transform import Rotation
@@ -312,6 +313,39 @@ def test_one_unreadable_volume_is_reported_and_the_rest_is_done(folder, runs, tm
     ):  # fmt: skip
         assert words in line
     assert len(contents(tmp_path / "out")) == 1 + 3 * 3
+
+
+def overflowing(run):
+    """A run whose first layer overflows where 27 voxels are bright, and not where one is."""
+    path = run / "checkpoints" / "best.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["state_dict"]["network.stem.weight"].fill_(1e38)
+    torch.save(content, path)
+    return run
+
+
+def test_a_volume_of_nan_probabilities_has_no_label_map_and_the_rest_is_done(
+    make_run, runs, tmp_path
+):
+    bright, dark = np.ones((16, 20, 12), np.float32), np.zeros((16, 20, 12), np.float32)
+    bright[:4], dark[8, 10, 6] = 0, 1
+    for name, voxels in (("a", bright), ("b", dark), ("c", bright)):
+        path = tmp_path / "in" / f"{name}.nii.gz"
+        path.parent.mkdir(exist_ok=True)
+        nib.save(nib.Nifti1Image(voxels, np.eye(4)), path)
+    run = overflowing(make_run(tmp_path / "run"))
+    # One network of several that fails is enough: their mean is none either.
+    for words in ([str(run)], [f"[{runs['second']},{run}]", "probabilities=true", "overlays=true"]):
+        out = tmp_path / f"out{len(words)}"
+        with pytest.raises(FdsegError) as caught:
+            predicted(words[0], tmp_path / "in", out, *words[1:])
+        lines = str(caught.value).split("\n")
+        assert lines[0] == "2 of 3 volumes could not be predicted:"
+        for line, name in zip(lines[1:], "ac", strict=True):
+            start = f"{tmp_path}/in/{name}.nii.gz, by {run}: the network's probabilities are"
+            assert line.strip().startswith(start)
+        assert "b.nii.gz" in contents(out)
+        assert not [name for name in contents(out) if name[0] in "ac"]
 
 
 def test_a_disk_that_is_full_is_an_error_that_leaves_no_half_file(

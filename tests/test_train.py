@@ -10,8 +10,10 @@ import torch
 from commands import compose, table, trained
 from matplotlib.image import imread
 
-from fdseg import evaluate, metrics, train
+from fdseg import evaluate, metrics, runs, train
 from fdseg.callbacks import History
+from fdseg.errors import FdsegError
+from fdseg.module import SegmentationModule
 
 SMALL = [
     "data=hippocampus", "data.root=null", "data.phantom.subjects=8", "n=2",
@@ -218,3 +220,33 @@ def test_the_real_hippocampus_is_read_split_and_prepared(tmp_path):
     assert [len(parts[p]) for p in ("training", "validation", "test")] == [166, 42, 52]
     assert "hippocampus-phantom" not in folder.parts
     assert len(table(folder / "cases.csv")) == 6
+
+
+# A network that overflows
+
+
+def test_a_validation_case_of_nan_probabilities_ends_the_run(cohort, tmp_path):
+    # One step so long that the weights are finite, and what they are multiplied with is not.
+    words = ["n=1", "trainer.max_epochs=1", "optimizer.lr=2e37", "trainer.precision=32-true"]
+    with pytest.raises(FdsegError, match=r"^hippocampus_\d+: the network's probabilities are "):
+        run(cohort, tmp_path, *words)
+    folder = next(tmp_path.rglob("failure.json")).parent
+    assert runs.state(folder).name == "failed"
+    assert not (folder / "checkpoints" / "best.ckpt").exists()
+
+
+def test_a_test_case_of_nan_probabilities_ends_the_run_without_a_result(
+    cohort, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        SegmentationModule,
+        "on_test_start",
+        lambda self: self.network.stem.weight.data.fill_(1e38),
+        raising=False,
+    )
+    words = ["n=1", "trainer.max_epochs=1", "trainer.precision=32-true"]
+    with pytest.raises(FdsegError, match=r"^hippocampus_\d+: the network's probabilities are "):
+        run(cohort, tmp_path, *words)
+    folder = next(tmp_path.rglob("failure.json")).parent
+    assert not (folder / "result.json").exists()
+    assert not [*folder.glob("predictions/*")]

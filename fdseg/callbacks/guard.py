@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from torch import Tensor
 
 from fdseg.errors import FdsegError, Stopped
 from fdseg.runs import LOCK
@@ -80,10 +81,25 @@ class RefuseDivergence(L.Callback):
     def __init__(self, factor: float = 10.0) -> None:
         self.factor = factor
         self.first: float | None = None
+        self._last: Tensor | None = None
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        """Keep the step's loss."""
+        self._last = outputs["loss"].detach()
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look at the last loss: a network that a NaN went through has nothing to validate."""
+        if self._last is not None and not self._last.isfinite():
+            self._check(trainer, float(self._last))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look at the epoch's mean loss, before it is checkpointed."""
-        loss = float(trainer.callback_metrics["train/loss"])  # what is left of a resumed epoch
+        # Of a resumed epoch, the mean of what is left.
+        self._check(trainer, float(trainer.callback_metrics["train/loss"]))
+
+    def _check(self, trainer: L.Trainer, loss: float) -> None:
         if self.first is None:
             self.first = loss
         if math.isfinite(loss) and abs(loss) <= self.factor * max(abs(self.first), 1e-3):

@@ -45,7 +45,11 @@ class TestScores(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Score the cases of a batch."""
+        """Score the cases of a batch.
+
+        Raises:
+            FdsegError: the network's probabilities of a case are not finite.
+        """
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         for index, probabilities in zip(batch["case"].tolist(), outputs, strict=True):
             self._score(data, data.test.cases[index], probabilities.float().cpu().numpy())
@@ -55,7 +59,8 @@ class TestScores(L.Callback):
     ) -> None:
         image, label = verify(prepared.case, data.task.structures, data.task.ignore)
         case, values = prepared.case, data.task.structures.values()
-        labels = label_map(probabilities, data.preprocessing, prepared.geometry, [*values])
+        geometry = prepared.geometry
+        labels = label_map(probabilities, data.preprocessing, geometry, [*values], case.name)
         for number, (structure, value) in enumerate(data.task.structures.items(), start=1):
             scores = self.score(labels == value, label == number, image.spacing)
             self.rows.append(

@@ -11,6 +11,7 @@ from fdseg.data import preprocess
 from fdseg.data.labels import binary, label_map
 from fdseg.data.nifti import Volume
 from fdseg.data.preprocess import Preprocessing
+from fdseg.errors import FdsegError
 
 # Axes swapped and one flipped: native rows are canonical columns.
 AFFINE = np.array([[0, -2, 0, 5], [0.8, 0, 0, -3], [0, 0, 1.5, 9], [0, 0, 0, 1]])
@@ -74,6 +75,17 @@ def test_masks_need_more_than_one_half():
     probabilities = torch.tensor([0.5, 0.4])[None, :, None, None, None]
     assert not binary(probabilities).any()
     assert binary(probabilities + 0.01)[0, :, 0, 0, 0].tolist() == [True, False]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("reshape", ["crop_or_pad", "resize"])
+def test_one_probability_that_is_no_number_makes_no_label_map(value, reshape):
+    probabilities, preprocessing, geometry = prepared((21, 17, 13), (16, 16, 16), reshape)
+    probabilities[1, 8, 8, 8] = value
+    with pytest.raises(FdsegError, match=r"^case_7: the network's probabilities are not finite"):
+        label_map(probabilities, preprocessing, geometry, [1, 2], "case_7")
+    with pytest.raises(FdsegError, match="not finite"):
+        binary(torch.from_numpy(probabilities)[None])
 
 
 @pytest.mark.parametrize("reshape", ["crop_or_pad", "resize"])
