@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from fdseg import config as configuration
 from fdseg import runs
 from fdseg.errors import FdsegError
+from fdseg.originals import refuse_originals
 
 if TYPE_CHECKING:
     from fdseg.data.task import Task
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from fdseg.trained import TrainedRun
 
 Rows = list[dict[str, Any]]
+_OUTPUTS = ("responses.csv", "responses.svg", "responses.png", "spectra.svg", "spectra.png")
 
 
 def run(config: DictConfig) -> None:
@@ -35,6 +37,7 @@ def run(config: DictConfig) -> None:
         trust=configuration.several(config.trust),
     )
     output = _output(config, trained)
+    refuse_originals([output / name for name in _OUTPUTS])
     names = _names(trained)
     if trained[0].is_phantom:
         print("PHANTOM: trained on synthetic data; what follows says nothing about patients.")

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from fdseg import config as configuration
 from fdseg import runs
 from fdseg.errors import FdsegError
+from fdseg.originals import refuse_originals
 
 if TYPE_CHECKING:
     from fdseg.data.pairs import Pairs
@@ -32,14 +33,16 @@ def run(config: DictConfig) -> None:
 
     Raises:
         FdsegError: there is nothing to compare, or files are broken or on different grids (all of
-            them listed); then nothing is written.
+            them listed), or the table would replace one of them; then nothing is written.
     """
     from fdseg.data.cases import require_structures
-    from fdseg.data.pairs import find_pairs, require_same_grid
+    from fdseg.data.pairs import find_maps, find_pairs, require_same_grid
     from fdseg.data.problems import listed
     from fdseg.report.table import table
 
-    pairs = find_pairs(Path(config.predictions), Path(config.labels))
+    folders = {key: Path(config[key]) for key in ("predictions", "labels")}
+    pairs, output = find_pairs(**folders), Path(config.output)
+    refuse_originals([output], [p for k, f in folders.items() for p in find_maps(f, k).values()])
     if not config.resample:
         require_same_grid(pairs)
     structures: Any = OmegaConf.to_container(config.structures) if config.structures else None
@@ -47,7 +50,6 @@ def run(config: DictConfig) -> None:
         structures = _found(pairs)
     require_structures(structures, "structures")
     rows = _score(pairs, structures, instantiate(config.scores))
-    output = Path(config.output)
     try:
         runs.write_csv(output, list(rows[0]), rows)
     except OSError as error:

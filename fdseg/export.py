@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from fdseg import config as configuration
 from fdseg import runs
 from fdseg.errors import FdsegError
+from fdseg.originals import refuse_originals
 
 _ENDINGS = {"onnx": ".onnx", "torch": ".pt2"}
 
@@ -36,6 +37,8 @@ def run(config: DictConfig) -> None:
     output = Path(str(config.output))
     path = output if output.suffix == ending else output / f"network{ending}"
     guide = path.with_name(f"{path.name}.json")
+    run_files = [folders[0] / "config.yaml", *folders[0].glob("checkpoints/*")]
+    refuse_originals([path, guide], run_files)
     try:
         (write_onnx if config.format == "onnx" else write_torch)(trained, path)
         runs.write_json(guide, description(trained, path.name))

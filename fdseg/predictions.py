@@ -17,6 +17,7 @@ from fdseg.data.preprocess import Geometry, unusable
 from fdseg.errors import FdsegError
 from fdseg.inference import Predictor
 from fdseg.memory import used_gb
+from fdseg.originals import refuse_originals
 from fdseg.report.overlay import overlay
 from fdseg.runs import write_json, written_whole
 
@@ -73,11 +74,13 @@ class Predictions:
             FdsegError: the folder holds the volumes themselves, predictions of other runs, or
                 cannot be written.
         """
-        if any(path.parent.resolve() == self.folder.resolve() for path in volumes.values()):
+        folder, paths = self.folder.resolve(), volumes.values()
+        if any(folder in (path.parent.resolve(), path.resolve().parent) for path in paths):
             raise FdsegError(
                 f"output={self.folder}: holds the volumes themselves, which their predictions "
                 "would replace. Choose another folder."
             )
+        refuse_originals((file for name in volumes for file in self._files(name).values()), paths)
         record, facts = self.folder / "prediction.json", self._facts()
         try:
             before = json.loads(record.read_text())

@@ -13,12 +13,15 @@ from omegaconf import DictConfig
 from fdseg import config as configuration
 from fdseg import runs
 from fdseg.errors import FdsegError
+from fdseg.originals import refuse_originals
 
 if TYPE_CHECKING:
     from fdseg.data.cache import PreparedCase
     from fdseg.data.facts import Facts
     from fdseg.data.problems import Problem
     from fdseg.data.task import Task
+
+_OUTPUTS = ("cohort.png", "cohort.csv", "split.json")
 
 
 def run(config: DictConfig) -> None:
@@ -27,12 +30,15 @@ def run(config: DictConfig) -> None:
     Writes the cache, and to ``runs/<task>/cohort/`` a picture, a table and the split.
 
     Raises:
-        FdsegError: the cohort is missing or cannot be fetched, or cases are unusable; what is
-            wrong with them is printed as one table.
+        FdsegError: the cohort is missing or cannot be fetched, or cases are unusable (what is
+            wrong with them is printed as one table); or the split's file would be replaced.
     """
     start = time.perf_counter()
     configuration.resolve(config)
     task: Task = instantiate(config.data, _convert_="all")
+    folder = Path(config.runs) / runs.task_folder(task.name, task.is_phantom) / "cohort"
+    split = task.split.get("file")
+    refuse_originals([folder / name for name in _OUTPUTS], [Path(split)] if split else [], "runs")
     if config.download:
         print(f"{task.download()}: complete", flush=True)
     if task.is_phantom:
@@ -45,7 +51,7 @@ def run(config: DictConfig) -> None:
         f"{prepared[0].folder.parent}",
         flush=True,
     )
-    _show(task, prepared, Path(config.runs))
+    _show(task, prepared, folder)
 
 
 def _prepare(task: "Task") -> "list[PreparedCase]":
@@ -86,7 +92,7 @@ def _refuse(problems: "Sequence[Problem]") -> None:
     )
 
 
-def _show(task: "Task", prepared: "Sequence[PreparedCase]", place: Path) -> None:
+def _show(task: "Task", prepared: "Sequence[PreparedCase]", folder: Path) -> None:
     """Print what the cohort is like, and write it."""
     from fdseg.data.facts import find_facts
     from fdseg.data.splits import PARTS
@@ -104,7 +110,6 @@ def _show(task: "Task", prepared: "Sequence[PreparedCase]", place: Path) -> None
     print(f"\n{aligned(lines)}\n")
     _warn_of_cropping(task, facts)
 
-    folder = place / runs.task_folder(task.name, task.is_phantom) / "cohort"
     title = f"{'PHANTOM ' * task.is_phantom}{task.summary().splitlines()[0]}"
     rows = [_row(fact, part[fact.name]) for fact in facts]
     try:
@@ -115,7 +120,7 @@ def _show(task: "Task", prepared: "Sequence[PreparedCase]", place: Path) -> None
         raise FdsegError(
             f"{folder}: cannot be written ({error.strerror}). Choose another place with runs=…"
         ) from None
-    for file in ("cohort.png", "cohort.csv", "split.json"):
+    for file in _OUTPUTS:
         print(folder / file)
 
 

@@ -10,9 +10,12 @@ from omegaconf import DictConfig
 from fdseg import config as configuration
 from fdseg import runs
 from fdseg.errors import FdsegError
+from fdseg.originals import refuse_originals
 
 if TYPE_CHECKING:
     from fdseg.data.task import Task
+
+_OUTPUTS = ("spectra.svg", "spectra.png", "power.csv", "above_theta.csv")
 
 
 def run(config: DictConfig) -> None:
@@ -28,13 +31,15 @@ def run(config: DictConfig) -> None:
     if not isinstance(theta, int | float):
         raise FdsegError(f"theta={theta}: expected one number here, for x and y.")
     task: Task = instantiate(config.data, _convert_="all")
+    folder = Path(config.runs) / runs.task_folder(task.name, task.is_phantom) / "cohort"
+    refuse_originals([folder / name for name in _OUTPUTS], key="runs")
     if task.is_phantom:
         print("PHANTOM COHORT: data.root is unset, so this is synthetic data.", flush=True)
     print(task.summary(), flush=True)
-    _show(task, theta, Path(config.runs))
+    _show(task, theta, folder)
 
 
-def _show(task: "Task", theta: float, place: Path) -> None:
+def _show(task: "Task", theta: float, folder: Path) -> None:
     import numpy as np
 
     from fdseg.data.cache import Preparer
@@ -44,7 +49,6 @@ def _show(task: "Task", theta: float, place: Path) -> None:
 
     prepared = Preparer.of(task)(task.found.cases, task.digests)
     measured = measure(prepared, len(task.structures), theta)
-    folder = place / runs.task_folder(task.name, task.is_phantom) / "cohort"
     bands = edges(band_count(prepared[0].label().shape))
     power = {kind: np.mean([one.power[kind] for one in measured], axis=0) for kind in KINDS}
     rows = [
@@ -67,7 +71,7 @@ def _show(task: "Task", theta: float, place: Path) -> None:
         shown = above[len(above) // 2], above[0], above[-1]
         lines.append([kind, *(f"{100 * share:.2f} %" for share in shown)])
     print(f"\n{aligned(lines)}\n")
-    for file in ("spectra.svg", "spectra.png", "power.csv", "above_theta.csv"):
+    for file in _OUTPUTS:
         print(folder / file)
 
 

@@ -25,6 +25,7 @@ LAYERS = [
         "statistics",
         "safety",
         "progress",
+        "originals",
     ],
     ["networks", "data", "memory"],
     ["module", "manifest", "trained", "inference", "windows", "portable"],

@@ -293,6 +293,34 @@ def test_a_table_that_cannot_be_written_names_its_key(folders, tmp_path):
         run(folders, f"output={tmp_path}/file/table.csv")
 
 
+@pytest.mark.parametrize("link", [None, Path.symlink_to, Path.hardlink_to])
+@pytest.mark.parametrize("name", ["labels/a", "labels/alone", "predictions/a"])
+def test_the_table_does_not_replace_what_is_read(name, link, folders, tmp_path):
+    for path in ("predictions/a", "labels/a", "labels/alone"):
+        save(tmp_path / f"{path}.nii.gz", LABEL)
+    path = output = tmp_path / f"{name}.nii.gz"
+    if link:
+        output = tmp_path / "table.csv"
+        link(output, path)
+    before = path.read_bytes()
+    with pytest.raises(FdsegError, match=r"which is read|: is read, and would be replaced. Choose"):
+        run(folders, f"output={output}")
+    assert path.read_bytes() == before == output.read_bytes()
+
+
+def test_the_table_does_not_replace_a_file_of_a_run(folders, tmp_path):
+    for folder in folders:
+        save(folder / "a.nii.gz", LABEL)
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    for name in ("config.yaml", "cases.csv"):
+        (tmp_path / "run" / name).write_text("of the run")
+    with pytest.raises(FdsegError, match=rf"cases.csv: belongs to the run {tmp_path}/run, and wou"):
+        run(folders, f"output={tmp_path}/run/cases.csv")
+    assert (tmp_path / "run" / "cases.csv").read_text() == "of the run"
+    for _ in "12":  # its own table it does replace
+        assert run(folders, f"output={tmp_path}/run/evaluation.csv")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

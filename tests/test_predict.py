@@ -271,6 +271,22 @@ def test_the_volumes_themselves_are_never_replaced(folder, runs):
     assert contents(folder) == before
 
 
+@pytest.mark.parametrize(
+    ("link", "words"),
+    [
+        (Path.symlink_to, "holds the volumes themselves"),
+        (Path.hardlink_to, r"in/a.nii.gz: is the same file as .*sel/a.nii.gz, which is read, and"),
+    ],
+)
+def test_a_volume_is_not_replaced_by_way_of_a_link(link, words, folder, runs, tmp_path):
+    before = contents(folder)
+    (tmp_path / "sel").mkdir()
+    link(tmp_path / "sel" / "a.nii.gz", folder / "a.nii.gz")
+    with pytest.raises(FdsegError, match=words):
+        predicted(runs["first"], tmp_path / "sel", folder, "overwrite=true")
+    assert contents(folder) == before
+
+
 def test_two_volumes_of_one_name_are_refused(folder, runs, tmp_path):
     save(folder / "a.nii")
     with pytest.raises(FdsegError, match=r"a.nii.gz: a.nii beside it would have the same predict"):

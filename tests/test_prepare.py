@@ -54,6 +54,14 @@ def test_a_cohort_is_cached_drawn_split_and_listed(msd, toy, tmp_path, capsys):
     assert str(folder / "cohort.png") in printed
 
 
+def test_the_file_of_the_split_is_not_replaced(toy):
+    split = toy() / "split.json"
+    before = split.read_bytes()
+    with pytest.raises(FdsegError, match=r"split.json: is read, and would be replaced. .*runs=…"):
+        toy(f"data.split.file={split}")
+    assert split.read_bytes() == before
+
+
 def test_the_table_has_what_the_files_hold(msd, toy):
     for name, row in rows(toy()).items():
         label = nib.load(msd.labels[name])

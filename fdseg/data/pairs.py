@@ -68,7 +68,7 @@ def find_pairs(predictions: Path, labels: Path) -> Pairs:
     Raises:
         FdsegError: a folder is missing, holds a name twice, or the two have no name in common.
     """
-    predicted, labelled = _maps(predictions, "predictions"), _maps(labels, "labels")
+    predicted, labelled = find_maps(predictions, "predictions"), find_maps(labels, "labels")
     names = sorted(predicted.keys() & labelled.keys())
     if not names:
         examples = [next(iter(sorted(maps)), "nothing") for maps in (predicted, labelled)]
@@ -123,7 +123,12 @@ def resampled(volume: Volume, like: Volume) -> Volume:
     return Volume(data, like.affine)
 
 
-def _maps(folder: Path, key: str) -> dict[str, Path]:
+def find_maps(folder: Path, key: str) -> dict[str, Path]:
+    """The label maps of a folder, by their names without ending.
+
+    Raises:
+        FdsegError: there is no such folder, or it holds a name twice; names the key.
+    """
     if not folder.is_dir():
         raise FdsegError(f"{key}={folder}: no such folder. Give a folder of NIfTI label maps.")
     maps: dict[str, Path] = {}

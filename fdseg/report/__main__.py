@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from fdseg import config as configuration
 from fdseg.errors import FdsegError
+from fdseg.originals import refuse_originals
 from fdseg.runs import write_text
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def run(config: DictConfig) -> None:
     if not collection.runs:
         raise FdsegError(f"runs={root}: no finished run is in it.{listed}")
     found = findings(studies(collection.runs), rules)
+    older = [*output.glob("tables/*"), *output.glob("figures/*")]
+    refuse_originals([output / "scores.csv", output / "report.html", *older])
     _remove_older(output)
     budget = 1e6 * config.pictures_mb / len(found)
     chapters = [_chapter(f, output / "figures", budget) for f in _bar("Drawing", "study")(found)]

@@ -48,14 +48,20 @@ def collect(
 
     Args:
         runs: the folder.
-        skip: a folder below it to stay out of.
+        skip: a folder to stay out of, where it lies below: for what is made of the runs.
         progress: wraps the folders while they are read.
 
     Raises:
-        FdsegError: there is no such folder.
+        FdsegError: there is no such folder, or the one to stay out of holds a run.
     """
     if not runs.is_dir():
         raise FdsegError(f"runs={runs}: no such folder. Name the folder that fdseg.train wrote to.")
+    hidden = next(skip.rglob("result.json"), None) if skip and runs in skip.parents else None
+    if hidden:
+        raise FdsegError(
+            f"output={skip}: holds a run ({hidden.parent}), which would be left out. Choose a "
+            "folder that holds none."
+        )
     found: list[Run] = []
     left_out: list[LeftOut] = []
 

@@ -301,6 +301,15 @@ class TestYAML:
         assert "type date" in only_reason(grid)
 
 
+def test_no_run_is_left_out_because_the_output_lies_around_it(grid):
+    folder = grid.add()
+    for output in (folder, folder.parent, grid.root / "hippocampus"):
+        with pytest.raises(FdsegError, match=rf"output={output}: holds a run \({folder}\), wh"):
+            collect(grid.root, skip=output)
+    assert len(collect(grid.root, skip=grid.root).runs) == 1
+    assert len(collect(grid.root, skip=grid.root / "report").runs) == 1
+
+
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(FdsegError, match=r"runs=.*nowhere: no such folder"):
         collect(tmp_path / "nowhere")
