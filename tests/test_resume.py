@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import random
+import shutil
 import signal
 import time
 import zipfile
@@ -280,12 +281,21 @@ def at_epoch(monkeypatch, epoch, do):
 
 
 def test_a_removed_folder_ends_the_run_and_is_not_half_made_again(cohort, tmp_path, monkeypatch):
-    import shutil
-
     at_epoch(monkeypatch, 2, shutil.rmtree)
     with pytest.raises(FdsegError, match="the run's folder was removed while it trained"):
         run(cohort, tmp_path)
     assert not list(tmp_path.rglob("history.csv"))
+
+
+def test_a_cache_that_is_removed_ends_the_run_and_it_goes_on_with_a_new_one(
+    whole, cohort, tmp_path, monkeypatch
+):
+    cache = shutil.copytree(cohort, tmp_path / "cache")
+    with monkeypatch.context() as patch:
+        at_epoch(patch, 2, lambda _: shutil.rmtree(cache / "hippocampus"))
+        with pytest.raises(FdsegError, match=r"image.npy: the prepared case of .*Repeat the comm"):
+            run(cache, tmp_path, "loader.in_ram=false")
+    assert numbers(run(cache, tmp_path, "loader.in_ram=false")) == whole[0]
 
 
 def test_a_full_disk_ends_the_run_and_it_goes_on_when_there_is_room(

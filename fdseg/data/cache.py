@@ -4,11 +4,11 @@ import hashlib
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from fdseg.data.cases import Case
 from fdseg.data.memory import available
 from fdseg.data.nifti import Volume, grid_difference, open_volume, read_label, read_volume
+from fdseg.data.prepared import PreparedCase, read_record, seal, sha256
 from fdseg.data.preprocess import Geometry, Preprocessing, unusable
 from fdseg.data.problems import Problem, UnusableCases, raise_all
 from fdseg.data.task import Task
@@ -26,32 +27,6 @@ from fdseg.progress import progress
 
 _BYTES_PER_VOXEL = 32  # of the volume and of the grid, while a case is prepared (12 to 28 measured)
 VERSION = 1  # of the preprocessing: a change of what it computes makes a new hash
-
-
-@dataclass(frozen=True)
-class PreparedCase:
-    """A case in the cache.
-
-    Attributes:
-        case: where it comes from.
-        folder: holds ``image.npy``, ``label.npy`` (structures numbered from 1) and ``case.json``.
-    """
-
-    case: Case
-    folder: Path
-
-    def image(self) -> np.ndarray:
-        """The image on the network's grid ``[X, Y, Z]``, float32 in [0, 1], memory-mapped."""
-        return np.load(self.folder / "image.npy", mmap_mode="r")
-
-    def label(self) -> np.ndarray:
-        """The label on the network's grid ``[X, Y, Z]``, uint8, memory-mapped."""
-        return np.load(self.folder / "label.npy", mmap_mode="r")
-
-    @cached_property
-    def geometry(self) -> Geometry:
-        """How to bring a prediction back to the native grid."""
-        return Geometry.from_dict(json.loads((self.folder / "case.json").read_text())["geometry"])
 
 
 @dataclass(frozen=True)
@@ -80,20 +55,42 @@ class Preparer:
             ignore=task.ignore,
         )
 
-    def __call__(self, cases: Sequence[Case], digests: Mapping[str, str]) -> list[PreparedCase]:
-        """Prepare all cases that are not in the cache yet, in parallel, and return all of them.
+    def __call__(
+        self, cases: Sequence[Case], digests: Mapping[str, str], *, sizes_only: bool = False
+    ) -> list[PreparedCase]:
+        """Prepare all cases that are not whole in the cache, in parallel, and return all of them.
 
         Args:
             cases: what to prepare.
             digests: per case the hash of its files' content.
+            sizes_only: tell what is whole by the sizes of the arrays' files; else by their bytes,
+                which each process reads once.
 
         Raises:
             FdsegError: some cases are unusable, all listed at once; or the cache can't be written.
         """
-        prepared = [PreparedCase(c, self.folder / self._key(digests[c.name])) for c in cases]
-        missing = [p for p in prepared if not (p.folder / "case.json").is_file()]
-        if not missing:
-            return prepared
+        folders = [self.folder / self._key(digests[case.name]) for case in cases]
+        records = {folder: read_record(folder, sizes_only=sizes_only) for folder in folders}
+        missing = [
+            PreparedCase(case, folder)
+            for case, folder in zip(cases, folders, strict=True)
+            if records[folder] is None
+        ]
+        if missing:
+            self._prepare_all(missing, len(cases))
+            records |= {one.folder: read_record(one.folder, sizes_only=True) for one in missing}
+        return [
+            PreparedCase(case, folder, records[folder])
+            for case, folder in zip(cases, folders, strict=True)
+        ]
+
+    def _prepare_all(self, missing: Sequence[PreparedCase], cases: int) -> None:
+        if damaged := [one for one in missing if one.folder.exists()]:
+            print(
+                f"{self.folder}: {len(damaged)} prepared cases are damaged or have no digest "
+                f"({damaged[0].case.name}, for example). They are prepared again.",
+                file=sys.stderr,
+            )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -109,8 +106,7 @@ class Preparer:
             )
         problems = [problem for outcome in outcomes for problem in outcome]
         unusable = len({problem.subject for problem in problems})
-        raise_all(problems, f"{unusable} of {len(cases)} cases are unusable:")
-        return prepared
+        raise_all(problems, f"{unusable} of {cases} cases are unusable:")
 
     def _workers(self, missing: Sequence[PreparedCase]) -> int:
         """As many as there are processors, but no more than memory is there for."""
@@ -155,22 +151,19 @@ class Preparer:
         self, prepared: PreparedCase, image: np.ndarray, label: np.ndarray, geometry: Geometry
     ) -> None:
         """Fill a folder under a temporary name and rename it: it is in the cache whole or not."""
-        text = json.dumps({"case": prepared.case.name, "geometry": geometry.to_dict()})
-        with draft(prepared.folder) as partial:
+        files = {}
+        with draft(prepared.folder) as partial, draft(prepared.folder) as damaged:
             partial.mkdir()
-            for name, array in (("image", image), ("label", label)):
-                with (partial / f"{name}.npy").open("wb") as file:
+            for name, array in (("image.npy", image), ("label.npy", label)):
+                with (partial / name).open("w+b") as file:
                     np.save(file, array)
                     _flush(file)
+                    files[name] = {"bytes": file.tell(), "sha256": sha256(file)}
+            record = {"case": prepared.case.name, "geometry": geometry.to_dict(), "files": files}
             with (partial / "case.json").open("w", encoding="utf-8") as file:
-                file.write(text)
+                file.write(json.dumps(seal(record)))
                 _flush(file)
-            try:
-                partial.rename(prepared.folder)
-            except OSError:
-                # Another process was first with the same content under the same hash.
-                if not (prepared.folder / "case.json").is_file():
-                    raise
+            _rename(partial, prepared.folder, damaged)
 
 
 def verify(
@@ -232,6 +225,21 @@ def number(values: np.ndarray, structures: Mapping[str, int]) -> np.ndarray:
     for n, value in enumerate(structures.values(), start=1):
         numbered[values == value] = n
     return numbered
+
+
+def _rename(partial: Path, folder: Path, damaged: Path) -> None:
+    """Give a whole case its name; one that is damaged there goes to the third path."""
+    for aside in (None, damaged):
+        try:
+            if aside and folder.exists():
+                folder.rename(aside)
+            partial.rename(folder)
+            return
+        except OSError:
+            if read_record(folder) is not None:
+                return  # another process was first, with the same content
+            if aside:
+                raise
 
 
 def _flush(file: IO) -> None:

@@ -24,7 +24,7 @@ class CaseDataset(Dataset):
 
     Args:
         cases: prepared cases.
-        in_ram: keep every case in memory from its first use on, or map its files each time.
+        in_ram: keep every case in memory from its first use on, or read its files each time.
         augmentation: a TorchIO transform, drawn anew per seed, epoch and case, whatever the number
             of workers.
         seed: of the augmentation.
@@ -56,7 +56,7 @@ class CaseDataset(Dataset):
 
     def _load(self, index: int) -> tuple[Tensor, Tensor]:
         case = self.cases[index]
-        image, label = (torch.from_numpy(np.array(a)) for a in (case.image(), case.label()))
+        image, label = (torch.from_numpy(array) for array in (case.image(), case.label()))
         tensors = image[None], label
         if self.in_ram:
             self._held[index] = tensors
@@ -165,16 +165,22 @@ class SegmentationData(L.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Verify and preprocess the whole cohort: no run of a sweep finds a bad case late."""
-        self.preparer(self.task.found.cases, self.task.digests)
+        self.preparer(self.task.found.cases, self.task.digests, sizes_only=True)
 
     def setup(self, stage: str | None = None) -> None:
         """Make the three data sets."""
         split = self.task.subjects
-        self.training = self._dataset(
+        cases = self.task.cases([*self.drawn, *split.validation, *split.test])
+        prepared = {one.case.name: one for one in self.preparer(cases, self.task.digests)}
+
+        def dataset(names: Sequence[str], **options: Any) -> CaseDataset:
+            return CaseDataset([prepared[name] for name in names], **options)
+
+        self.training = dataset(
             self.drawn, in_ram=self.in_ram, augmentation=self.augmentation, seed=self.seed
         )
-        self.validation = self._dataset(split.validation, in_ram=self.in_ram)
-        self.test = self._dataset(split.test, in_ram=False)
+        self.validation = dataset(split.validation, in_ram=self.in_ram)
+        self.test = dataset(split.test, in_ram=False)
 
     def train_dataloader(self) -> DataLoader:
         """Training cases in the order of the seed and epoch."""
@@ -219,9 +225,6 @@ class SegmentationData(L.LightningDataModule):
         # Lightning counts a step as completed only after the callbacks that end it.
         done = self.trainer.fit_loop.epoch_loop.batch_progress.current
         return done.ready if done.completed < done.ready else 0
-
-    def _dataset(self, names: Sequence[str], **options: Any) -> CaseDataset:
-        return CaseDataset(self.preparer(self.task.cases(names), self.task.digests), **options)
 
     def _loader(self, dataset: CaseDataset, **options: Any) -> DataLoader:
         return DataLoader(

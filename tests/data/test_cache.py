@@ -16,6 +16,7 @@ import pytest
 from commands import abandoned
 
 from fdseg.data.cache import Preparer, verify
+from fdseg.data.prepared import sha256
 from fdseg.data.preprocess import Preprocessing
 from fdseg.errors import FdsegError
 
@@ -289,6 +290,101 @@ def test_what_is_in_the_cache_is_not_read_again(msd, tmp_path):
     assert prepare(msd.cases(), digests(msd)) == first
 
 
+def half_zeroed(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+
+
+def one_bit(path, place=-1):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def moved(folder):
+    """The geometry of another case: valid, but not this one's."""
+    text = (folder / "case.json").read_text()
+    changed = re.sub(r'"offset": \[1.0', '"offset": [2.0', text)
+    assert changed != text
+    (folder / "case.json").write_text(changed)
+
+
+def without_digests(folder):
+    record = json.loads((folder / "case.json").read_text())
+    (folder / "case.json").write_text(json.dumps({k: record[k] for k in ("case", "geometry")}))
+
+
+DAMAGES = {
+    "half of the image zeroed": lambda folder: half_zeroed(folder / "image.npy"),
+    "a bit of the image": lambda folder: one_bit(folder / "image.npy"),
+    "a bit of the image's header": lambda folder: one_bit(folder / "image.npy", 60),
+    "a bit of the label": lambda folder: one_bit(folder / "label.npy"),
+    "image cut off": lambda folder: cut_off(folder / "image.npy"),
+    "label cut off": lambda folder: cut_off(folder / "label.npy"),
+    "label empty": lambda folder: (folder / "label.npy").write_bytes(b""),
+    "label missing": lambda folder: (folder / "label.npy").unlink(),
+    "case.json empty": lambda folder: (folder / "case.json").write_bytes(b""),
+    "case.json cut off": lambda folder: cut_off(folder / "case.json"),
+    "case.json of something else": lambda folder: (folder / "case.json").write_text("[[1]]"),
+    "case.json missing": lambda folder: (folder / "case.json").unlink(),
+    "another geometry": moved,
+    "no digests": without_digests,
+    "gone": shutil.rmtree,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_case_is_prepared_again(msd, tmp_path, capsys, damage):
+    prepare, cases = preparer(tmp_path / "cache"), msd.cases()[:2]
+    first = prepare(cases, digests(msd))
+    DAMAGES[damage](first[1].folder)
+    capsys.readouterr()
+    assert_holds_exactly(prepare(cases, digests(msd)), msd)
+    assert len(cached(tmp_path / "cache")) == 2
+    words = "cache: 1 prepared cases are damaged or have no digest (toy_002, for example). They"
+    assert (words in capsys.readouterr().err) == (damage != "gone")
+    assert_holds_exactly(prepare(cases, digests(msd)), msd)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("damage", [d for d in DAMAGES if "bit" not in d and "zero" not in d])
+def test_sizes_alone_tell_what_is_cut_off(msd, tmp_path, monkeypatch, damage):
+    prepare, case = preparer(tmp_path / "cache"), [msd.case("toy_001")]
+    (first,) = prepare(case, digests(msd))
+    with monkeypatch.context() as patch:
+        patch.setattr("fdseg.data.prepared.sha256", None)
+        prepare(case, digests(msd), sizes_only=True)
+    DAMAGES[damage](first.folder)
+    assert_holds_exactly(prepare(case, digests(msd), sizes_only=True), msd)
+
+
+def test_a_process_compares_the_bytes_of_an_array_once(msd, tmp_path, monkeypatch):
+    prepare, case = preparer(tmp_path / "cache"), [msd.case("toy_001")]
+    prepare(case, digests(msd))
+    compared = []
+
+    def counted(file):
+        compared.append(Path(file.name).name)
+        return sha256(file)
+
+    monkeypatch.setattr("fdseg.data.prepared.sha256", counted)
+    for _ in range(2):
+        (prepared,) = prepare(case, digests(msd))
+        prepared.image(), prepared.label(), prepared.image()
+    assert compared == ["image.npy", "label.npy"]
+
+
+@pytest.mark.parametrize("damage", ["half of the image zeroed", "image cut off", "gone"])
+def test_a_case_that_is_lost_while_it_is_in_use_is_named(msd, tmp_path, damage):
+    (prepared,) = preparer(tmp_path / "cache")([msd.case("toy_001")], digests(msd))
+    assert prepared.image().shape == SIZE
+    DAMAGES[damage](prepared.folder)
+    words = rf"{prepared.folder}/image.npy: the prepared case of toy_001 was removed or damaged wh"
+    with pytest.raises(FdsegError, match=rf"^{words}.*\(.+\). Repeat the command; it prepares"):
+        prepared.image()
+    assert prepared.geometry.spacing == pytest.approx((0.8, 1.1, 1.5))
+
+
 def test_the_folder_of_a_case_changes_with_all_that_it_depends_on(msd, tmp_path):
     case, content = [msd.case("toy_001")], {"toy_001": "content"}
     variants = [
@@ -409,6 +505,22 @@ def prepare_together(folder, cases, names, barrier, done):
     barrier.wait(timeout=60)
     prepared = preparer(folder)(cases, names)
     done.put([float(p.image().sum()) for p in prepared])
+
+
+def test_a_damaged_cache_may_be_mended_by_several_at_once(msd, tmp_path):
+    prepare, cases = preparer(tmp_path / "cache"), msd.cases()[:3]
+    for case in prepare(cases, digests(msd)):
+        half_zeroed(case.folder / "image.npy")
+    barrier = threading.Barrier(3)
+
+    def mend(_):
+        barrier.wait(timeout=60)
+        return prepare(cases, digests(msd))
+
+    with ThreadPoolExecutor(3) as pool:
+        for prepared in pool.map(mend, range(3)):
+            assert_holds_exactly(prepared, msd)
+    assert len(cached(tmp_path / "cache")) == 3
 
 
 def test_two_processes_may_prepare_the_same_cache_at_once(msd, tmp_path):

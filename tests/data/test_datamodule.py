@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -135,13 +137,37 @@ def test_held_cases_are_those_that_are_mapped(make_data):
             assert equal((one["image"], one["label"]), (other["image"], other["label"]))
 
 
-def test_held_cases_are_read_once_and_mapped_ones_every_time(make_data, monkeypatch):
-    held, mapped = (make_data(in_ram=in_ram).training for in_ram in (True, False))
-    held[0], mapped[0]
+def test_held_cases_are_read_once_and_others_every_time(make_data, monkeypatch):
+    held, others = (make_data(in_ram=in_ram).training for in_ram in (True, False))
+    held[0], others[0]
     monkeypatch.setattr(np, "load", lambda *_, **__: (_ for _ in ()).throw(OSError("was read")))
     held[0]
-    with pytest.raises(OSError, match="was read"):
-        mapped[0]
+    with pytest.raises(FdsegError, match="was read"):
+        others[0]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_case_that_is_lost_in_training_is_named_without_a_traceback(make_data, workers):
+    data = make_data(in_ram=False, workers=workers)
+    loader = data.train_dataloader()
+    assert len(list(loader)) == 4
+    for prepared in data.training.cases:
+        shutil.rmtree(prepared.folder)
+    with pytest.raises(FdsegError, match=r"^/.*/image.npy: the prepared case of toy_0") as caught:
+        list(loader)
+    words = "(No such file or directory). Repeat the command; it prepares the case again."
+    assert str(caught.value).endswith(words)
+
+
+def test_a_damaged_case_is_whole_again_before_the_first_epoch(make_data):
+    before = epochs_of(make_data(), [0])
+    data = make_data()
+    for prepared in data.training.cases:
+        image = prepared.folder / "image.npy"
+        content = image.read_bytes()
+        image.write_bytes(content[:-1000] + bytes(1000))
+    after = epochs_of(make_data(), [0])
+    assert all(equal(after[key], before[key]) for key in before)
 
 
 def test_a_bad_case_is_found_before_the_first_epoch_although_it_was_not_drawn(msd, make_task):
