@@ -19,7 +19,7 @@ TINY = [
     "data=hippocampus", "data.root=null", "data.phantom.subjects=8", "data.phantom.scale=0.5",
     "data.split.training=4", "data.split.validation=1", "data.split.test=3", "n=2",
     "trainer.max_epochs=2", "trainer.check_val_every_n_epoch=1", "trainer.accelerator=cpu",
-    "optimizer.lr=0.01", "theta=0.3",
+    "optimizer.lr=0.01", "theta=0.3", "trainer.precision=32-true",
 ]  # fmt: skip
 CUTOFFS = (0.2, 0.5, 1)
 

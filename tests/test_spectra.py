@@ -18,7 +18,7 @@ TINY = [
     "data=hippocampus", "data.root=null", "data.phantom.subjects=8", "data.phantom.scale=0.6",
     "data.split.training=3", "data.split.validation=3", "data.split.test=2", "n=3",
     "trainer.max_epochs=6", "trainer.check_val_every_n_epoch=2", "trainer.accelerator=cpu",
-    "fusion=early", "optimizer.lr=0.01",
+    "fusion=early", "optimizer.lr=0.01", "trainer.precision=32-true",
 ]  # fmt: skip
 
 

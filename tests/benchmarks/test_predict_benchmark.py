@@ -11,6 +11,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 from scipy.ndimage import zoom
+from sizes import sized
+
+# A grid that does not fit into the budget, of which the libraries alone take 0.5 GB.
+SHAPE, GRID = sized((512, 512, 400), (96, 96, 64)), sized("[256,256,128]", "[96,96,64]")
+BUDGET_GB = sized(4.0, 1.0)
 
 # One process that predicts volumes as the command does, and says what it took.
 PREDICT = """
@@ -63,10 +68,13 @@ def save(path, shape, seed=0):
 @pytest.mark.parametrize(
     ("task", "size", "shape", "volumes"),
     [
-        ("hippocampus", "[56,56,40]", (35, 51, 35), 12),
-        ("red_nucleus", "[160,160,128]", (164, 205, 205), 4),
+        ("hippocampus", "[56,56,40]", (35, 51, 35), sized(12, 2)),
+        (
+            "red_nucleus", sized("[160,160,128]", "[32,32,24]"),
+            sized((164, 205, 205), (30, 40, 40)), sized(4, 2),
+        ),
     ],
-)
+)  # fmt: skip
 def test_a_prediction_takes_little_beside_the_network(
     task, size, shape, volumes, make_run, tmp_path, benchmark
 ):
@@ -93,12 +101,12 @@ def test_a_volume_of_512_512_400_stays_within_4_gb_with_the_same_labels(
     make_run, tmp_path, benchmark
 ):
     run = make_run(
-        tmp_path / "run", "data=spleen", "data.size=[256,256,128]", "fusion=early", "theta=0.1"
+        tmp_path / "run", "data=spleen", f"data.size={GRID}", "fusion=early", "theta=0.1"
     )
-    path = save(tmp_path / "in" / "ct.nii.gz", (512, 512, 400))
+    path = save(tmp_path / "in" / "ct.nii.gz", SHAPE)
 
     def measure():
-        return predicted(run, path, tmp_path / "within", memory_gb=4.0)
+        return predicted(run, path, tmp_path / "within", memory_gb=BUDGET_GB)
 
     within = benchmark.pedantic(measure, rounds=1)
     without = predicted(run, path, tmp_path / "without")
@@ -107,9 +115,10 @@ def test_a_volume_of_512_512_400_stays_within_4_gb_with_the_same_labels(
     ]
     same = (labels[0] == labels[1]).mean()
     print(
-        f"\n512×512×400: {within['seconds'][0]:.0f} s, peak {within['peak']:.2f} GB within 4 GB, "
-        f"{without['peak']:.2f} GB without; {100 * same:.3f} % of labels are the same"
+        f"\n{'×'.join(map(str, SHAPE))}: {within['seconds'][0]:.0f} s, peak "
+        f"{within['peak']:.2f} GB within {BUDGET_GB} GB, {without['peak']:.2f} GB without; "
+        f"{100 * same:.3f} % of labels are the same"
     )
-    assert within["peak"] < 4
+    assert within["peak"] < BUDGET_GB
     assert same > 0.999
     assert 0.001 < (labels[0] > 0).mean() < 0.999

@@ -11,6 +11,7 @@ from time import perf_counter
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from sizes import at_full_size, sized
 from synthetic import Grid, paper_grid
 
 from fdseg.report.overlay import overlay
@@ -45,12 +46,13 @@ def report(root):
 
 
 def test_510_runs_are_reported_within_20_seconds_and_a_gigabyte(tmp_path, pictures, benchmark):
-    assert len(paper_grid(tmp_path, epochs=300, pictures=pictures)) == 510
+    seeds = sized(10, 2)
+    assert len(paper_grid(tmp_path, seeds, epochs=300, pictures=pictures)) == 51 * seeds
     seconds, busy, peak, page = benchmark.pedantic(report, (tmp_path,), rounds=1)
     size = page.stat().st_size / 2**20
-    print(f"\n510 runs: {seconds:.1f} s, of them {busy:.1f} s of a processor, {peak:.0f} MiB")
-    print(f"page {size:.1f} MiB")
-    assert seconds < 20
+    print(f"\n{51 * seeds} runs: {seconds:.1f} s, of them {busy:.1f} s of a processor")
+    print(f"{peak:.0f} MiB of memory, a page of {size:.1f} MiB")
+    at_full_size(seconds < 20)
     assert peak < 1024
 
 

@@ -7,15 +7,20 @@ import json
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from monai.losses import DiceLoss
+from sizes import at_full_size, sized
 
 from fdseg.frequency import BoxSplit, MaskSplit, masks
 from fdseg.networks import ResidualUNet, SegmentationNetwork
 
-SIZES = {"56x56x40": (56, 56, 40), "160x160x128": (160, 160, 128)}
+SIZES = {
+    "56x56x40": sized((56, 56, 40), (20, 20, 12)),
+    "160x160x128": sized((160, 160, 128), (24, 24, 16)),
+}
 NATIVE_BF16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
@@ -45,13 +50,13 @@ def test_fusion_costs_little_beside_the_network(name, bf16, limit, medians, benc
     if bf16 and not NATIVE_BF16:
         pytest.skip("this processor has no native bfloat16")
     steps = {f: training_step(f, SIZES[name], bf16) for f in ("none", "early", "late")}
-    seconds = medians(steps, rounds=25 if name == "56x56x40" else 7)
+    seconds = medians(steps, rounds=sized(25 if name == "56x56x40" else 7, 1))
     early, late = (seconds[f] / seconds["none"] for f in ("early", "late"))
     print(
         f"\n{name}: none {seconds['none']:.3f} s, early ÷ none {early:.3f}, late ÷ none {late:.3f}"
     )
     benchmark.pedantic(steps["early"], rounds=1)
-    assert max(early, late) <= limit
+    at_full_size(max(early, late) <= limit)
 
 
 @pytest.mark.parametrize("fusion", ["early", "late"])
@@ -59,20 +64,24 @@ def test_a_mask_costs_little_more_than_the_box(fusion, medians, benchmark):
     size = SIZES["56x56x40"]
     mask = MaskSplit(partial(masks.ball, theta=0.1), size)
     steps = {"box": training_step(fusion, size), "mask": training_step(fusion, size, split=mask)}
-    seconds = medians(steps, rounds=25)
+    seconds = medians(steps, rounds=sized(25, 1))
     ratio = seconds["mask"] / seconds["box"]
     print(f"\n{fusion}: box {seconds['box']:.3f} s, mask ÷ box {ratio:.3f}")
     benchmark.pedantic(steps["mask"], rounds=1)
-    assert ratio <= 1.3
+    at_full_size(ratio <= 1.3)
 
 
-def test_bfloat16_halves_a_step_where_it_is_native(medians, benchmark):
-    steps = {bf16: training_step("none", SIZES["56x56x40"], bf16) for bf16 in (False, True)}
-    seconds = medians(steps, rounds=9 if NATIVE_BF16 else 3, warmup=1)
+@pytest.mark.parametrize(("name", "limit"), [("56x56x40", 0.75), ("160x160x128", 0.5)])
+def test_bfloat16_shortens_a_step_where_it_is_native(name, limit, medians, benchmark):
+    if not NATIVE_BF16 and name != "56x56x40":
+        pytest.skip("this processor has no native bfloat16, and emulates it for minutes")
+    steps = {bf16: training_step("none", SIZES[name], bf16) for bf16 in (False, True)}
+    seconds = medians(steps, rounds=sized(9 if name == "56x56x40" else 3, 1), warmup=1)
     ratio = seconds[True] / seconds[False]
-    print(f"\nbf16 ÷ float32: {ratio:.2f} (native bfloat16: {NATIVE_BF16})")
+    print(f"\n{name}: bf16 ÷ float32 {ratio:.2f} (native bfloat16: {NATIVE_BF16})")
     benchmark.pedantic(steps[NATIVE_BF16], rounds=1)
-    assert (ratio <= 0.5) if NATIVE_BF16 else (ratio > 1)  # why precision=auto asks the hardware
+    # This is why precision=auto asks the hardware.
+    at_full_size(ratio <= limit if NATIVE_BF16 else ratio > 1)
 
 
 PEAK = """
@@ -81,7 +90,7 @@ sys.path.insert(0, {folder!r})
 from test_step_benchmark import training_step
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 before = peak()
-step = training_step({fusion!r}, (160, 160, 128), {bf16!r})
+step = training_step({fusion!r}, {size!r}, {bf16!r})
 step(); step()
 print(json.dumps([before, peak()]))
 """
@@ -92,7 +101,9 @@ print(json.dumps([before, peak()]))
 def test_peak_memory_of_a_step_at_the_papers_size(fusion, bf16, benchmark):
     if bf16 and not NATIVE_BF16:
         pytest.skip("this processor has no native bfloat16")
-    code = PEAK.format(folder=str(__file__).rsplit("/", 1)[0], fusion=fusion, bf16=bf16)
+    code = PEAK.format(
+        folder=str(Path(__file__).parent), fusion=fusion, bf16=bf16, size=SIZES["160x160x128"]
+    )
 
     def measure():
         words = [sys.executable, "-c", code]
