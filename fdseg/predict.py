@@ -5,7 +5,7 @@ What only a prediction needs is imported where it begins, so that help answers a
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,15 +94,19 @@ def _announce(trained: Sequence["TrainedRun"]) -> None:
         print(f"  {one.folder}, {one.checkpoint}")
 
 
-def _work(predictions: "Predictions", missing: Sequence[Path]) -> list[str]:
+def _work(predictions: "Predictions", missing: Mapping[str, Path]) -> list[str]:
     """Predict one volume after the other; return what is wrong with those that are wrong."""
     from tqdm import tqdm
 
+    from fdseg.records import OtherRunsError
+
     problems = []
     interval = 0.2 if sys.stderr.isatty() else 30
-    for path in tqdm(missing, desc="Predicting", unit="volume", mininterval=interval):
+    for name in tqdm(missing, desc="Predicting", unit="volume", mininterval=interval):
         try:
-            predictions.write(path)
+            predictions.write(name, missing[name])
+        except OtherRunsError:
+            raise
         except FdsegError as error:
             problems.append(str(error))
         except OSError as error:

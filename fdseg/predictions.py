@@ -1,9 +1,9 @@
 """Predictions of volumes as files: label maps, and where wanted probabilities and pictures."""
 
-import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ from fdseg.data.cases import volume_name
 from fdseg.data.labels import label_map
 from fdseg.data.nifti import open_volume, read_volume, times, write_label
 from fdseg.data.preprocess import Geometry, unusable
+from fdseg.data.problems import listed
 from fdseg.errors import FdsegError
 from fdseg.inference import Predictor
 from fdseg.memory import used_gb
 from fdseg.originals import refuse_originals
+from fdseg.records import OtherRunsError, Records, State, stamp
 from fdseg.report.overlay import overlay
-from fdseg.runs import write_json, written_whole
+from fdseg.runs import written_whole
 
 # Float32 copies of a volume alive at once while TorchIO brings it to the grid; 5 were measured.
 _COPIES = 6
@@ -55,8 +57,8 @@ class Predictions:
 
     Attributes:
         folder: holds ``NAME.nii.gz``, label maps in the geometry of their volumes and the label
-            files' own values; ``NAME_probabilities.npz``, one float16 array per structure; and
-            ``NAME.png``.
+            files' own values; ``NAME_probabilities.npz``, one float16 array per structure;
+            ``NAME.png``; and what :class:`fdseg.records.Records` writes of them.
         predictor: makes them.
         probabilities: whether to write them.
         overlays: whether to write pictures.
@@ -67,59 +69,99 @@ class Predictions:
     probabilities: bool
     overlays: bool
 
-    def begin(self, volumes: Mapping[str, Path], overwrite: bool) -> list[Path]:
-        """The volumes that have no prediction yet, or all of them.
+    def begin(self, volumes: Mapping[str, Path], overwrite: bool) -> dict[str, Path]:
+        """Return the volumes without a whole prediction by these runs and options, or all of them.
+
+        What does not count any more, such as predictions of other runs, is removed before anything
+        is predicted, so that the folder never holds a mixture.
+
+        Args:
+            volumes: files by their names.
+            overwrite: replace predictions of other runs, and predict again what is there.
 
         Raises:
-            FdsegError: the folder holds the volumes themselves, predictions of other runs, or
-                cannot be written.
+            FdsegError: the folder holds the volumes themselves, files of another origin, or
+                predictions of other runs or volumes that may not be replaced; or it cannot be
+                written. Then nothing is removed.
         """
+        self._refuse_others(volumes)
+        states = {name: self.records.state(name, self._kinds, volumes[name]) for name in volumes}
+        self._refuse_mixture(states, overwrite)
+        try:
+            for name, state in states.items():
+                if state not in ("done", "missing"):
+                    self.records.forget(name)
+            self.records.claim()
+        except OSError as error:
+            raise FdsegError(
+                f"output={self.folder}: cannot be written ({error.strerror})."
+            ) from None
+        return {name: volumes[name] for name in volumes if overwrite or states[name] != "done"}
+
+    def _refuse_others(self, volumes: Mapping[str, Path]) -> None:
+        """Refuse a folder of volumes, or one where files of others would be replaced."""
         folder, paths = self.folder.resolve(), volumes.values()
         if any(folder in (path.parent.resolve(), path.resolve().parent) for path in paths):
             raise FdsegError(
                 f"output={self.folder}: holds the volumes themselves, which their predictions "
                 "would replace. Choose another folder."
             )
-        refuse_originals((file for name in volumes for file in self._files(name).values()), paths)
-        record, facts = self.folder / "prediction.json", self._facts()
-        try:
-            before = json.loads(record.read_text())
-        except (OSError, ValueError):
-            before = None
-        if before not in (None, facts) and not overwrite:
+        refuse_originals((f for name in volumes for f in self.records.files(name).values()), paths)
+        foreign = [self.records.path] * self.records.is_foreign()
+        foreign += [file for name in volumes for file in self.records.foreign(name, self._kinds)]
+        if foreign:
             raise FdsegError(
-                f"output={self.folder}: holds predictions of other runs or options (see "
-                f"{record.name}). Choose another folder, or replace them with overwrite=true."
+                f"output={self.folder}: holds files that fdseg.predict did not write, or that were "
+                f"changed since ({listed([file.name for file in foreign])}). They are never "
+                "replaced. Choose another folder, or move them away."
             )
-        try:
-            write_json(record, facts)
-        except OSError as error:
-            raise FdsegError(
-                f"output={self.folder}: cannot be written ({error.strerror})."
-            ) from None
-        return [
-            path
-            for name, path in volumes.items()
-            if overwrite or not all(file.is_file() for file in self._files(name).values())
-        ]
 
-    def write(self, path: Path) -> None:
+    def _refuse_mixture(self, states: Mapping[str, State], overwrite: bool) -> None:
+        """Refuse predictions of others, unless they are to be replaced and none of them is left."""
+        others = self.records.of_other_runs()
+        if others and not overwrite:
+            raise OtherRunsError(
+                f"output={self.folder}: holds predictions of other runs or options (see "
+                f"{self.records.path.name}). Choose another folder, or replace them with "
+                "overwrite=true."
+            )
+        if left := sorted(others - states.keys()):
+            raise OtherRunsError(
+                f"output={self.folder}: holds predictions of other runs or options, also of "
+                f"volumes that input does not name ({listed(left)}), which would stay among the "
+                "new ones. Choose another folder, or move them away."
+            )
+        elsewhere = [name for name, state in states.items() if state == "other volume"]
+        if elsewhere and not overwrite:
+            raise FdsegError(
+                f"output={self.folder}: holds predictions of other volumes of the same names "
+                f"({listed(elsewhere)}). Choose another folder, or replace them with "
+                "overwrite=true."
+            )
+
+    def write(self, name: str, path: Path) -> None:
         """Predict a volume and write its files, the label map last.
 
         Raises:
+            OtherRunsError: another process writes predictions of other runs here now.
             FdsegError: the volume cannot be read or used, or is too large for the budget; or the
                 network's probabilities are not finite.
             OSError: a file cannot be written.
         """
-        first, files = self.predictor.trained[0], self._files(volume_name(path))
+        open_volume(path)  # refuses what is no file, from which nothing else should read
+        volume = {"file": str(path.resolve()), **stamp(path)}
         probabilities, geometry = self._predict(path)
+        first = self.predictor.trained[0]
         values = list(first.structures.values())
         labels = label_map(probabilities, first.preprocessing, geometry, values)
-        if "probabilities" in files:
-            self._write_probabilities(files["probabilities"], probabilities, geometry)
-        if "overlay" in files:
-            self._write_overlay(files["overlay"], path, labels, geometry)
-        write_label(files["labels"], labels, like=path)
+        with self.records.draft() as draft:
+            files = {kind: draft / file.name for kind, file in self.records.files(name).items()}
+            if self.probabilities:
+                self._write_probabilities(files["probabilities"], probabilities, geometry)
+            if self.overlays:
+                self._write_overlay(files["overlay"], path, labels, geometry)
+            write_label(files["labels"], labels, like=path)
+            self.records.publish(name, volume, draft)
 
     def _predict(self, path: Path) -> tuple[np.ndarray, Geometry]:
         """Probabilities on the network's grid; the volume itself is gone when they are made."""
@@ -163,16 +205,19 @@ class Predictions:
             title=f"{volume_name(path)}: {first.task}{' PHANTOM' * first.is_phantom}",
         )
 
-    def _files(self, name: str) -> dict[str, Path]:
-        files = {"labels": self.folder / f"{name}.nii.gz"}
-        if self.probabilities:
-            files["probabilities"] = self.folder / f"{name}_probabilities.npz"
-        if self.overlays:
-            files["overlay"] = self.folder / f"{name}.png"
-        return files
+    @property
+    def _kinds(self) -> list[str]:
+        """The files that are wanted of each volume."""
+        wanted = {"labels": True, "probabilities": self.probabilities, "overlay": self.overlays}
+        return [kind for kind, is_wanted in wanted.items() if is_wanted]
+
+    @cached_property
+    def records(self) -> Records:
+        """By what the files of the folder were made."""
+        return Records(self.folder, self._facts())
 
     def _facts(self) -> dict[str, Any]:
-        """What decides the labels, to tell predictions of other runs."""
+        """Return what decides the labels, to tell predictions of other runs."""
         trained = self.predictor.trained
         return {
             "task": trained[0].task,

@@ -26,6 +26,7 @@ LAYERS = [
         "safety",
         "progress",
         "originals",
+        "records",
     ],
     ["networks", "data", "memory"],
     ["module", "manifest", "trained", "inference", "windows", "portable"],

@@ -62,7 +62,8 @@ def labels(path):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """All files in a folder, but for those in folders of their own."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 # The same numbers
@@ -224,16 +225,21 @@ def test_a_folder_gives_a_label_map_per_volume_and_a_record(folder, runs, tmp_pa
     assert list(record["runs"].values()) == ["first, best"]
 
 
+def times(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()}
+
+
 def test_what_is_there_is_skipped_and_what_is_missing_is_done(folder, runs, tmp_path, capsys):
     out = predicted(runs["first"], folder, tmp_path / "out")
-    first = contents(out)
+    first, before = contents(out), times(out)
     (out / "b.nii.gz").unlink()
-    (out / "a.nii.gz").write_bytes(b"kept as it is")
     predicted(runs["first"], folder, out)
     assert "2 of 3 are there already; overwrite=true" in capsys.readouterr().out
-    assert contents(out) == {**first, "a.nii.gz": b"kept as it is"}
+    assert contents(out) == first
+    assert {name for name, time in times(out).items() if time != before[name]} == {"b.nii.gz"}
     predicted(runs["first"], folder, out, "overwrite=true")
     assert contents(out) == first
+    assert not [name for name in "abc" if times(out)[f"{name}.nii.gz"] == before[f"{name}.nii.gz"]]
 
 
 def test_asking_for_more_predicts_again(folder, runs, tmp_path):

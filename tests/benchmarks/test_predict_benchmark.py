@@ -30,18 +30,18 @@ from fdseg.trained import read_runs
 run, volumes, output, memory_gb = sys.argv[1:]
 class Timed(Predictor):
     seconds = []
-    def __call__(self, image):
+    def __call__(self, *volume):
         start = time.perf_counter()
         try:
-            return super().__call__(image)
+            return super().__call__(*volume)
         finally:
             self.seconds.append(time.perf_counter() - start)
 predictor = Timed(read_runs([Path(run)]), device=torch.device("cpu"), memory_gb=float(memory_gb))
 predictions = Predictions(Path(output), predictor, False, False)
 loaded, seconds = peak_gb(), []
-for path in predictions.begin(find_volumes(Path(volumes)), overwrite=True):
+for name, path in predictions.begin(find_volumes(Path(volumes)), overwrite=True).items():
     start = time.perf_counter()
-    predictions.write(path)
+    predictions.write(name, path)
     seconds.append(time.perf_counter() - start)
 print(json.dumps({
     "seconds": seconds[1:] or seconds, "network": Timed.seconds[1:] or Timed.seconds,
