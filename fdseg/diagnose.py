@@ -15,7 +15,6 @@ from fdseg.originals import refuse_originals
 
 if TYPE_CHECKING:
     from fdseg.data.task import Task
-    from fdseg.report.drawing import Drawing
     from fdseg.trained import TrainedRun
 
 Rows = list[dict[str, Any]]
@@ -45,12 +44,11 @@ def run(config: DictConfig) -> None:
     rows = [{"run": name, **row} for name, own in found.items() for row in own]
     try:
         runs.write_csv(output / "responses.csv", list(rows[0]), rows)
-        for drawing in _drawings(trained, names, found):
-            drawing.write(output)
     except OSError as error:
         raise FdsegError(
             f"output={output}: cannot be written ({error.strerror}). Choose another folder."
         ) from None
+    _draw(trained, names, found, output)
     _print(trained, names, found)
     print(output)
 
@@ -132,9 +130,14 @@ def _task(config: DictConfig, trained: "TrainedRun") -> "Task":
     return task
 
 
-def _drawings(
-    trained: "Sequence[TrainedRun]", names: Mapping[Path, str], found: Mapping[str, Rows]
-) -> "list[Drawing]":
+def _draw(
+    trained: "Sequence[TrainedRun]",
+    names: Mapping[Path, str],
+    found: Mapping[str, Rows],
+    output: Path,
+) -> None:
+    """Write the figures."""
+    from fdseg.report.optional import optional
     from fdseg.report.responses import response_curves
     from fdseg.report.spectra import heat_maps, read_errors
 
@@ -142,9 +145,12 @@ def _drawings(
     title = runs.task_title(first.task, first.is_phantom)
     results = [runs.read_result(one.folder) or {} for one in trained]
     theta = next((r["theta"] for r in results if r.get("fusion") != "none" and "theta" in r), None)
-    drawings = [response_curves("responses", title, found, theta)]
+    with optional(output / "responses.svg"):
+        response_curves("responses", title, found, theta).write(output)
     maps = {("", names[one.folder]): table for one in trained if (table := read_errors(one.folder))}
-    return [*drawings, heat_maps("spectra", title, maps, theta)] if maps else drawings
+    if maps:
+        with optional(output / "spectra.svg"):
+            heat_maps("spectra", title, maps, theta).write(output)
 
 
 def _print(

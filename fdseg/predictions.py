@@ -20,6 +20,7 @@ from fdseg.inference import Predictor
 from fdseg.memory import used_gb
 from fdseg.originals import refuse_originals
 from fdseg.records import OtherRunsError, Records, State, stamp
+from fdseg.report.optional import optional
 from fdseg.report.overlay import overlay
 from fdseg.runs import written_whole
 
@@ -159,7 +160,8 @@ class Predictions:
             if self.probabilities:
                 self._write_probabilities(files["probabilities"], probabilities, geometry)
             if self.overlays:
-                self._write_overlay(files["overlay"], path, labels, geometry)
+                with optional(self.folder / files["overlay"].name):
+                    self._write_overlay(files["overlay"], path, labels, geometry)
             write_label(files["labels"], labels, like=path)
             self.records.publish(name, volume, draft)
 

@@ -97,6 +97,7 @@ def _show(task: "Task", prepared: "Sequence[PreparedCase]", folder: Path) -> Non
     from fdseg.data.facts import find_facts
     from fdseg.data.splits import PARTS
     from fdseg.report.cohort import cohort_picture
+    from fdseg.report.optional import optional
     from fdseg.report.table import aligned
 
     facts = find_facts(prepared, task.structures)
@@ -115,13 +116,15 @@ def _show(task: "Task", prepared: "Sequence[PreparedCase]", folder: Path) -> Non
     try:
         runs.write_text(folder / "split.json", task.subjects.to_json())
         runs.write_csv(folder / "cohort.csv", list(rows[0]), rows)
-        cohort_picture(folder / "cohort.png", facts, part, title)
+        with optional(folder / "cohort.png"):
+            cohort_picture(folder / "cohort.png", facts, part, title)
     except OSError as error:
         raise FdsegError(
             f"{folder}: cannot be written ({error.strerror}). Choose another place with runs=…"
         ) from None
     for file in _OUTPUTS:
-        print(folder / file)
+        if (folder / file).is_file():  # a picture may have failed
+            print(folder / file)
 
 
 def _warn_of_cropping(task: "Task", facts: "Sequence[Facts]") -> None:

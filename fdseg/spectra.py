@@ -45,6 +45,7 @@ def _show(task: "Task", theta: float, folder: Path) -> None:
     from fdseg.data.cache import Preparer
     from fdseg.frequency.spectrum import edges
     from fdseg.report.energies import KINDS, band_count, measure, spectra
+    from fdseg.report.optional import optional
     from fdseg.report.table import aligned
 
     prepared = Preparer.of(task)(task.found.cases, task.digests)
@@ -60,7 +61,8 @@ def _show(task: "Task", theta: float, folder: Path) -> None:
         runs.write_csv(folder / "power.csv", list(rows[0]), rows)
         runs.write_csv(folder / "above_theta.csv", list(shares[0]), shares)
         title = runs.task_title(task.name, task.is_phantom)
-        spectra("spectra", title, measured, theta).write(folder)
+        with optional(folder / "spectra.svg"):
+            spectra("spectra", title, measured, theta).write(folder)
     except OSError as error:
         raise FdsegError(
             f"{folder}: cannot be written ({error.strerror}). Choose another place with runs=…"
@@ -72,7 +74,8 @@ def _show(task: "Task", theta: float, folder: Path) -> None:
         lines.append([kind, *(f"{100 * share:.2f} %" for share in shown)])
     print(f"\n{aligned(lines)}\n")
     for file in _OUTPUTS:
-        print(folder / file)
+        if (folder / file).is_file():  # a figure may have failed
+            print(folder / file)
 
 
 main = configuration.entry_point(run, "spectra")

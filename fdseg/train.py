@@ -60,7 +60,7 @@ def _done(found: Run, start: float) -> dict[str, Any]:
     result = runs.read_result(found.folder)
     if result is None:
         if fault := runs.result_fault(found.folder):
-            warnings.warn(f"{found.folder}: {fault}; the run is not done and goes on", stacklevel=2)
+            warnings.warn(f"{found.folder}: {fault}; the run is not done and goes on", stacklevel=1)
         with runs.only_process(found.folder), runs.recorded(found.folder):
             result = _work(found, start)
     return result

@@ -118,6 +118,15 @@ def test_there_are_pictures_of_both_runs(diagnosed):
         assert "PHANTOM hippocampus" in (diagnosed / f"{name}.svg").read_text()
 
 
+def test_a_figure_that_fails_costs_nothing_else(runs, tmp_path, capsys):
+    (tmp_path / "responses.svg").mkdir()
+    with pytest.warns(UserWarning, match=r"responses\.svg: this picture could not be made"):
+        run([runs["none"]], f"output={tmp_path}", "cases=1", "cutoffs=[1]")
+    assert len(table(tmp_path / "responses.csv")) == 3 * 2
+    assert imread(tmp_path / "spectra.png")[..., :3].std() > 0.05
+    assert "half of it: low up to" in capsys.readouterr().out
+
+
 def test_one_run_keeps_its_diagnosis_in_its_own_folder(runs, tmp_path, capsys):
     folder = shutil.copytree(runs["early"], tmp_path / "run-1a2b3c4d")
     (folder / "spectra.csv").unlink()

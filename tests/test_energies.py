@@ -80,6 +80,31 @@ def test_the_command_writes_a_row_for_every_case_and_band(msd, tmp_path, capsys)
     assert "PHANTOM" not in printed
 
 
+@pytest.mark.parametrize(
+    ("size", "upper"),
+    [
+        ("[1,14,8]", [1 / 7, 2 / 7, 3 / 7, 4 / 7, 5 / 7, 6 / 7, 2**0.5]),
+        ("[12,1,8]", [1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 2**0.5]),
+        ("[2,14,1]", [2**0.5]), ("[3,3,8]", [2**0.5]), ("[1,1,8]", [2**0.5]),
+    ],
+)  # fmt: skip
+def test_an_axis_of_one_voxel_has_no_bands_of_its_own(size, upper, msd, tmp_path):
+    words = [f"data.size={size}", "data.reshape=resize", "theta=1"]
+    folder = run(msd, tmp_path / "runs", *words)
+    assert [float(row["upper"]) for row in table(folder / "power.csv")] == pytest.approx(upper)
+    assert (folder / "spectra.png").is_file()
+
+
+def test_a_figure_that_fails_costs_nothing_else(msd, tmp_path, capsys):
+    figure = tmp_path / "runs" / "hippocampus" / "cohort" / "spectra.svg"
+    figure.mkdir(parents=True)
+    with pytest.warns(UserWarning, match=r"spectra\.svg: this picture could not be made \(IsADir"):
+        folder = run(msd, tmp_path / "runs")
+    assert len(table(folder / "power.csv")) == 6
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-2:] == [str(folder / "power.csv"), str(folder / "above_theta.csv")]
+
+
 def test_a_phantom_says_so(msd, tmp_path, capsys):
     words = ["data.root=null", "data.cohort.folder=Task04_Hippocampus", "data.phantom.subjects=4",
              "data.phantom.scale=0.4", "theta=0.4"]  # fmt: skip

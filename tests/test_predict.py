@@ -257,6 +257,25 @@ def test_asking_for_more_predicts_again(folder, runs, tmp_path):
         assert file["anterior"][marked].min() >= 0.5
 
 
+@pytest.mark.parametrize("shape", [(15, 18, 1), (1, 18, 13), (15, 1, 1)])
+def test_a_volume_one_voxel_wide_has_labels_and_a_picture(shape, runs, tmp_path):
+    save(tmp_path / "thin.nii.gz", shape=shape)
+    out = predicted(runs["first"], tmp_path / "thin.nii.gz", tmp_path / "out", "overlays=true")
+    assert labels(out / "thin.nii.gz").shape == shape
+    assert (out / "thin.png").is_file()
+
+
+def test_a_picture_that_fails_costs_no_labels_and_no_other_volume(folder, runs, tmp_path, capsys):
+    out = tmp_path / "out"
+    (out / "a.png").mkdir(parents=True)
+    with pytest.warns(UserWarning, match=r"out/a\.png: this picture could not be made \(IsADir"):
+        predicted(runs["first"], folder, out, "overlays=true")
+    assert "3 done" in capsys.readouterr().out
+    assert sorted(p.name for p in out.iterdir() if p.suffix != ".json") == [
+        "a.nii.gz", "a.png", "b.nii.gz", "b.png", "c.nii.gz", "c.png",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(("run", "options"), [("second", []), ("first", ["flips=true"])])
 def test_other_predictions_are_not_mixed_in(run, options, folder, runs, tmp_path):
     out = predicted(runs["first"], folder, tmp_path / "out")

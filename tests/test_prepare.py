@@ -167,6 +167,21 @@ def test_a_phantom_is_called_one(tmp_path, capsys):
     assert (tmp_path / "hippocampus-phantom" / "cohort" / "cohort.png").is_file()
 
 
+@pytest.mark.parametrize("size", ["[1,14,8]", "[12,1,8]", "[12,1,1]"])
+def test_a_grid_one_voxel_wide_has_a_picture(size, toy):
+    assert imread(toy(f"data.size={size}", "data.reshape=resize") / "cohort.png").std() > 0.1
+
+
+def test_a_picture_that_fails_costs_nothing_else(toy, tmp_path, capsys):
+    picture = tmp_path / "runs" / "hippocampus" / "cohort" / "cohort.png"
+    picture.mkdir(parents=True)
+    with pytest.warns(UserWarning, match=r"cohort\.png: this picture could not be made \(IsADir"):
+        folder = toy()
+    assert len(rows(folder)) == 10
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-2:] == [str(folder / "cohort.csv"), str(folder / "split.json")]
+
+
 def test_a_place_that_cannot_be_written_is_named_with_its_key(toy, tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "hippocampus").write_text("")

@@ -146,14 +146,23 @@ def test_a_finished_run_prints_its_result_and_trains_nothing(folder, cohort, cap
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == before
 
 
-def test_a_run_whose_result_is_not_whole_is_tested_again_and_trains_nothing(folder, cohort):
+def test_a_result_that_is_not_whole_is_made_again_even_where_pictures_fail(folder, cohort):
     files = {name: (folder / name).read_bytes() for name in ("result.json", "history.csv")}
     best = folder / "checkpoints" / "best.ckpt"
     before = best.read_bytes()
     broken = json.loads(files["result.json"]) | {"validation": None}
     (folder / "result.json").write_text(json.dumps(broken))
-    with pytest.warns(UserWarning, match="result.json is not whole: validation cannot be null"):
+    (folder / "overlays").rename(folder / "kept")
+    (folder / "overlays").write_text("no picture can be written here")
+    message = "result.json is not whole: validation cannot be null; the run is not done and goes on"
+    with pytest.warns(UserWarning, match=message) as caught:
         again = run(cohort, folder.parents[4], "fusion=early", "logger=csv")
+    (folder / "overlays").unlink()
+    (folder / "kept").rename(folder / "overlays")
+    said = [str(one.message) for one in caught]
+    for rank in ("worst", "median", "best"):
+        expected = f"{rank}.png: this picture could not be made (FileExistsError: File exists)."
+        assert sum(expected in one for one in said) == 1
     assert again == folder
     assert {name: (folder / name).read_bytes() for name in files} == files
     assert best.read_bytes() == before

@@ -34,6 +34,7 @@ def run(config: DictConfig) -> None:
     from fdseg.report.arms import studies
     from fdseg.report.collect import collect
     from fdseg.report.findings import findings
+    from fdseg.report.optional import optional
     from fdseg.report.page import page
     from fdseg.report.provenance import runs_table, versions_table
     from fdseg.report.results import left_out
@@ -54,13 +55,15 @@ def run(config: DictConfig) -> None:
     _remove_older(output)
     budget = 1e6 * config.pictures_mb / len(found)
     chapters = [_chapter(f, output / "figures", budget) for f in _bar("Drawing", "study")(found)]
-    together = _draw(across(found), output / "figures")
+    together: list[PageFigure] = []
+    with optional(output / "figures" / "across.svg"):
+        together = _draw(across(found), output / "figures")
     sources = [runs_table([f.study for f in found]), versions_table(collection.runs)]
     for table in (*(table for chapter in chapters for table in chapter.tables), absent, *sources):
         table.write(output / "tables")
     write_scores(output / "scores.csv", [f.study for f in found])
-    write_text(output / "report.html", page(chapters, together, absent, sources, _made()))
     print("\n".join(markdown(chapter.tables[0]) for chapter in chapters) + listed)
+    write_text(output / "report.html", page(chapters, together, absent, sources, _made()))
     print(f"\n{len(collection.runs)} runs, {time.perf_counter() - start:.1f} s")
     print(output / "report.html")
 
@@ -104,13 +107,15 @@ def _chapter(found: "Findings", folder: Path, budget: float) -> "Chapter":
 
 def _draw(drawings: Sequence["Drawing"], folder: Path) -> list["PageFigure"]:
     """Write figures to a folder, and give them to the page."""
+    from fdseg.report.optional import optional
     from fdseg.report.page import PageFigure
 
     drawn = []
     for drawing in drawings:
-        drawing.write(folder)
-        svg = (folder / f"{drawing.name}.svg").read_bytes()
-        drawn.append(PageFigure(drawing.title, drawing.alt, svg))
+        path = folder / f"{drawing.name}.svg"
+        with optional(path):
+            drawing.write(folder)
+            drawn.append(PageFigure(drawing.title, drawing.alt, path.read_bytes()))
     return drawn
 
 

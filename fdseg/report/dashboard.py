@@ -12,6 +12,7 @@ from PIL import Image
 
 from fdseg.errors import FdsegError, first_line
 from fdseg.report.finished import CURVES, METRICS, WIDTHS, Run, read_history, read_rows
+from fdseg.report.optional import optional
 from fdseg.report.spectra import BandErrors, heat_maps, read_errors
 from fdseg.report.tables import Column, Entry, Table, markdown
 from fdseg.runs import task_title
@@ -53,7 +54,8 @@ def view(folder: Path, config: Mapping[str, Any], result: Mapping[str, Any]) -> 
     """
     pictures = _overlays(folder)
     if errors := read_errors(folder):
-        pictures["spectra/error"] = _heat_map(errors, result)
+        with optional(folder / "spectra.csv"):
+            pictures["spectra/error"] = _heat_map(errors, result)
     return View(config, _scores(result), _subjects(read_rows(folder)), pictures)
 
 

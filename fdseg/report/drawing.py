@@ -13,6 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from fdseg.runs import written_whole
+
 # Okabe and Ito (2008), told apart by all kinds of colour vision; markers tell the same without.
 _STYLES = {
     "none": ("#4d4d4d", "o"),
@@ -58,14 +60,17 @@ class Drawing:
 
     def write(self, folder: Path) -> None:
         """Write ``<name>.svg`` and ``<name>.png``; the same numbers give the same bytes."""
-        folder.mkdir(parents=True, exist_ok=True)
         with look():
             engine = self.figure.get_layout_engine()
             if engine is not None:  # lay out once; with an engine, each format would draw it twice
                 engine.execute(self.figure)
                 self.figure.set_layout_engine(None)
-            self.figure.savefig(folder / f"{self.name}.svg", metadata={"Date": None})
-            self.figure.savefig(folder / f"{self.name}.png", dpi=150, metadata={"Software": None})
+            self._save(folder / f"{self.name}.svg", "svg", metadata={"Date": None})
+            self._save(folder / f"{self.name}.png", "png", dpi=150, metadata={"Software": None})
+
+    def _save(self, path: Path, kind: str, **options: Any) -> None:
+        with written_whole(path) as partial:
+            self.figure.savefig(partial, format=kind, **options)
 
     def picture(self) -> Image.Image:
         """The figure in pixels."""

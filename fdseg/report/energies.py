@@ -66,8 +66,11 @@ def _measure(prepared: PreparedCase, structures: int, theta: float) -> CaseEnerg
 
 
 def band_count(size: Sequence[int]) -> int:
-    """As many bands as there are whole cycles along the shorter axis of the plane."""
-    return min(size[:2]) // 2
+    """As many bands as there are whole cycles along the shorter axis of the plane.
+
+    An axis of one voxel has no cycle, and does not count.
+    """
+    return min((n for n in size[:2] if n > 1), default=2) // 2
 
 
 def spectra(name: str, title: str, measured: Sequence[CaseEnergies], theta: float) -> Drawing:
@@ -79,16 +82,18 @@ def spectra(name: str, title: str, measured: Sequence[CaseEnergies], theta: floa
         measured: of its cases.
         theta: width of the low band.
     """
-    bands = edges(len(measured[0].power["image"]))[:-1]  # the last one has the corners
+    bands = edges(len(measured[0].power["image"]))
+    bands = bands[:-1] or bands  # the last one has the corners
     centres = [(lower + upper) / 2 for lower, upper in bands]
     means = mean_shares(measured)
     with look():
         figure, ((axis,),) = panels(title, 1, 1, width=4.6, height=3.2)
         for kind, colour in KINDS.items():
             power = np.array([one.power[kind] for one in measured])
-            low, middle, high = np.percentile(power[:, :-1], (5, 50, 95), axis=0)
+            low, middle, high = np.percentile(power[:, : len(bands)], (5, 50, 95), axis=0)
             label = f"{kind}: {100 * means[kind]:.1f} % above θ"
-            axis.plot(centres, middle, color=colour, label=label)
+            marker = "" if len(bands) > 1 else "o"
+            axis.plot(centres, middle, marker=marker, color=colour, label=label)
             axis.fill_between(centres, low, high, color=colour, alpha=0.18, lw=0)
         axis.axvline(theta, color="black", lw=1, ls="--")
         axis.annotate(

@@ -1,6 +1,7 @@
 """All figures of a report; here scores against n, paired differences, θ, and controls."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,6 +12,7 @@ from fdseg.report.contrasts import SHOWN, Cell, Contrast
 from fdseg.report.drawing import Drawing, look, panels, style
 from fdseg.report.findings import Findings
 from fdseg.report.learning import learning
+from fdseg.report.optional import optional
 from fdseg.report.paper import FUSIONS, PAPER
 from fdseg.report.spectra import errors
 from fdseg.report.widths import widths
@@ -21,9 +23,10 @@ _NOTHING = (float("nan"),) * 3
 def figures(found: Findings) -> list[Drawing]:
     """All figures that a study has the runs for."""
     with look():
-        drawings = [
-            draw(found) for draw in (scores, differences, theta, controls, learning, errors, widths)
-        ]
+        drawings: list[Drawing | None] = []
+        for draw in (scores, differences, theta, controls, learning, errors, widths):
+            with optional(Path(f"{found.study.name}-{draw.__name__}.svg")):
+                drawings.append(draw(found))
     return [drawing for drawing in drawings if drawing is not None]
 
 

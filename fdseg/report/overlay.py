@@ -14,6 +14,7 @@ from fdseg.runs import written_whole
 
 COLOURS = ("#ffb000", "#4cc9f0", "#e63bb1", "#5fd35f", "#ff6a3d", "#a78bfa")
 _PLANES = ("sagittal", "coronal", "axial")
+_LONGEST = 3  # sides of a panel; a volume of one slice would make a picture of any height
 
 
 def overlay(
@@ -50,7 +51,8 @@ def overlay(
     centre = _centre(next(iter(maps.values())))
     columns = {"volume": image, **bands}
     extent = np.multiply(image.shape, spacing_mm)
-    heights = [extent[up] / extent[across] for across, up in ((1, 2), (0, 2), (0, 1))]
+    ratios = [extent[up] / extent[across] for across, up in ((1, 2), (0, 2), (0, 1))]
+    heights = np.clip(ratios, 1 / _LONGEST, _LONGEST)
     size = (max(3.2 * len(columns), 4.8), 3.2 * sum(heights) + 1.0)
     figure = Figure(figsize=size, facecolor="black", layout="constrained")
     FigureCanvasAgg(figure)
@@ -105,7 +107,12 @@ def window_of(volume: np.ndarray) -> tuple[float, float]:
 
 
 def contours(axis: Axes, cut: np.ndarray, structures: int, style: str = "-") -> None:
-    """Draw the outlines of structures 1, 2, … in a plane ``[up, across]`` of a label map."""
+    """Draw the outlines of structures 1, 2, … in a plane ``[up, across]`` of a label map.
+
+    A plane one voxel wide has none.
+    """
+    if min(cut.shape) < 2:
+        return
     for number in range(1, structures + 1):
         mask = cut == number
         if mask.any() and not mask.all():

@@ -9,6 +9,7 @@ from fdseg.data.preprocess import Preprocessing
 from fdseg.data.task import Task
 from fdseg.frequency import Split
 from fdseg.report.case import picture
+from fdseg.report.optional import optional
 from fdseg.runs import ranks
 
 
@@ -33,12 +34,14 @@ def overlays(
     subjects = len({row["case"] for row in rows})
     for rank, (case, dice) in ranks(rows).items():
         title = f"{case}, the {rank} of {subjects} test subjects: Dice {dice:.3f}"
-        picture(
-            folder / "overlays" / f"{rank}.png",
-            next(prepared for prepared in cases if prepared.case.name == case),
-            folder / "predictions" / f"{case}.nii.gz",
-            preprocessing=preprocessing,
-            task=task,
-            split=split,
-            title=f"PHANTOM {title}" if task.is_phantom else title,
-        )
+        path = folder / "overlays" / f"{rank}.png"
+        with optional(path):
+            picture(
+                path,
+                next(prepared for prepared in cases if prepared.case.name == case),
+                folder / "predictions" / f"{case}.nii.gz",
+                preprocessing=preprocessing,
+                task=task,
+                split=split,
+                title=f"PHANTOM {title}" if task.is_phantom else title,
+            )

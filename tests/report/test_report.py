@@ -88,6 +88,16 @@ def test_a_second_report_is_the_same_and_reads_nothing_of_the_first(runs, done):
     assert content() == before
 
 
+def test_a_figure_that_fails_costs_nothing_else(runs, tmp_path):
+    (tmp_path / "figures" / "heart-scores.svg").mkdir(parents=True)
+    with pytest.warns(UserWarning, match=r"heart-scores\.svg: this picture could not be made"):
+        run(compose("report", f"runs={runs}", f"output={tmp_path}"))
+    assert len(table(tmp_path / "scores.csv")) == 2 * 4 * 4
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("Scores against n. Bars") == 2  # of the phantoms: its label and its caption
+    assert page.count("What each test subject gains over none") == 4
+
+
 def test_files_of_others_in_the_output_folder_are_left_alone(tmp_path):
     theirs = tmp_path / "out" / "tables" / "mine.csv"
     theirs.parent.mkdir(parents=True)

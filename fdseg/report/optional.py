@@ -1,0 +1,26 @@
+"""Pictures, which may fail where what they show may not."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fdseg.errors import first_line
+
+
+@contextmanager
+def optional(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with a picture into one warning.
+
+    Args:
+        path: of the picture.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or first_line(error).rstrip(".")
+        warnings.warn(
+            f"{path}: this picture could not be made ({type(error).__name__}: {reason}). All else "
+            "is complete.",
+            stacklevel=3,  # whoever made it, beyond contextlib
+        )
