@@ -82,6 +82,8 @@ def entry_point(run: Callable[[DictConfig], float | None], name: str) -> Callabl
         try:
             return run(config)
         except Stopped as error:
+            if error.number == signal.SIGINT:
+                raise KeyboardInterrupt(f" It stopped {error.where}.") from None
             print(f"{error}; the same command goes on from there.", file=sys.stderr)
             signal.raise_signal(error.number)  # now to whoever listened before the run did
             raise SystemExit(128 + error.number) from None
@@ -103,21 +105,30 @@ def entry_point(run: Callable[[DictConfig], float | None], name: str) -> Callabl
         # OpenMP's threads spin while they wait. With another busy program on the machine that made
         # a training step 30 times slower; this short a spin cost nothing where there was none.
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-        logging.getLogger("alembic").setLevel(logging.WARNING)  # Optuna's, which tells its plugins
-        with errors_in_one_line(name):
+        # Optuna's, which tells its plugins; torch tells its caches where Ctrl-C ends its import.
+        for noisy in ("alembic", "torch"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        train = name == "train"
+        with errors_in_one_line(name, *["repeat the command to go on"] * train):
             hydra.main(version_base="1.3", config_path=str(FOLDER), config_name=name)(work)()
 
     return main
 
 
 @contextmanager
-def errors_in_one_line(name: str = "train") -> Iterator[None]:
+def errors_in_one_line(name: str = "train", then: str = "what is done stays") -> Iterator[None]:
     """For commands: what a user can mend is one line and status 2, without a traceback.
+
+    Ctrl-C is one line and status 130; given twice, it ends the process at once.
 
     Args:
         name: of the primary configuration, to name the nearest key or option.
+        then: what to say of an interruption.
     """
     warnings.showwarning = _show_warning
+    listens = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if listens:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     except FdsegError as error:
@@ -128,8 +139,17 @@ def errors_in_one_line(name: str = "train") -> Iterator[None]:
         _stop(str(error))
     except BrokenPipeError:  # `--help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        _stop("interrupted; the same command goes on from the last checkpoint.", status=130)
+    except KeyboardInterrupt as error:
+        print(f"\ninterrupted; {then}.{error}", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
+    finally:
+        if listens:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _interrupt(number: int, frame: Any) -> NoReturn:
+    signal.signal(number, signal.SIG_DFL)  # the next one meets no Python that could end untidily
+    raise KeyboardInterrupt
 
 
 def resolve(config: DictConfig) -> DictConfig:
@@ -252,6 +272,6 @@ def _show_warning(
         print(f"warning: {message}", file=sys.stderr)
 
 
-def _stop(message: str, status: int = 2) -> NoReturn:
+def _stop(message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(status)
+    raise SystemExit(2)

@@ -29,4 +29,4 @@ class Stopped(Exception):
 
     def __init__(self, number: int, where: str) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name} {where}")
-        self.number = number
+        self.number, self.where = number, where

@@ -1,10 +1,7 @@
 """What a folder of predictions holds: by what each file was made, and whether it still is that."""
 
 import gzip
-import hashlib
 import os
-import shutil
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from fdseg.drafts import draft
 from fdseg.errors import FdsegError
-from fdseg.runs import read_json, write_json
+from fdseg.runs import read_json, sha256, write_json
 
 # Of one volume, in the order in which they are removed; they appear in the opposite one.
 _NAMES = {"labels": "{}.nii.gz", "probabilities": "{}_probabilities.npz", "overlay": "{}.png"}
@@ -121,19 +119,17 @@ class Records:
     @contextmanager
     def draft(self) -> Iterator[Path]:
         """Make a folder for files that are not whole yet, and remove it at the end."""
-        draft = tempfile.mkdtemp(dir=self.folder, prefix=".", suffix=f".{os.getpid()}.partial")
-        try:
-            yield Path(draft)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+        with draft(self.folder / "prediction") as folder:
+            folder.mkdir()
+            yield folder
 
-    def publish(self, name: str, volume: Mapping[str, Any], draft: Path) -> None:
+    def publish(self, name: str, volume: Mapping[str, Any], source: Path) -> None:
         """Record the files of a draft that are made of a volume, and give them their places.
 
         Args:
             name: of the volume.
             volume: its file, with the stamp that it had before it was read.
-            draft: folder of the files.
+            source: folder of the draft.
 
         Raises:
             OtherRunsError: another process has begun to write predictions of other runs here.
@@ -143,13 +139,13 @@ class Records:
                 f"output={self.folder}: another process writes predictions of other runs or "
                 f"options here now (see {self.path.name}). Choose another folder."
             )
-        files = [file for file in self._all(name) if (draft / file.name).is_file()]
-        made = {file.name: stamp(draft / file.name) for file in files}
+        files = [file for file in self._all(name) if (source / file.name).is_file()]
+        made = {file.name: stamp(source / file.name) for file in files}
         self.forget(name)
         record = {"prediction": self.facts, "volume": dict(volume), "files": made}
         write_json(self._place(name), record)
         for file in reversed(files):
-            (draft / file.name).replace(file)
+            (source / file.name).replace(file)
 
     @cached_property
     def _before(self) -> dict[str, dict[str, Any]]:
@@ -181,7 +177,7 @@ def stamp(path: Path) -> dict[str, Any]:
     try:
         found = path.stat()
         content = {"size": found.st_size, "modified_ns": found.st_mtime_ns}
-        return {**content, "sha256": _sha256(path)}
+        return {**content, "sha256": sha256(path)}
     except OSError as error:
         raise FdsegError(f"{path}: cannot be read ({error.strerror}).") from None
 
@@ -197,15 +193,10 @@ def unchanged(path: Path, before: Mapping[str, Any]) -> bool:
         if found.st_size != before.get("size"):
             return False
         return found.st_mtime_ns == before.get("modified_ns") or (
-            path.is_file() and _sha256(path) == before.get("sha256")
+            path.is_file() and sha256(path) == before.get("sha256")
         )
     except OSError as error:
         raise FdsegError(f"{path}: cannot be read ({error.strerror}).") from None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _made(record: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -99,6 +99,7 @@ def _work(found: Run, start: float) -> dict[str, Any]:
     check_arguments(config)
     import torch
 
+    from fdseg.callbacks.guard import interruptible
     from fdseg.data.datamodule import SegmentationData
     from fdseg.networks.disentangled import require_size
     from fdseg.report.dashboard import opened
@@ -118,7 +119,7 @@ def _work(found: Run, start: float) -> dict[str, Any]:
     if not _is_helper():
         runs.write_text(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
         runs.write_text(folder / "split.json", task.subjects.to_json())
-    with opened(instantiate(config.logger, _convert_="all").values()) as loggers:
+    with opened(instantiate(config.logger, _convert_="all").values()) as loggers, interruptible():
         return _train(found, module, data, loggers, start)
 
 
@@ -141,8 +142,6 @@ def _train(
         _say(f"Resuming from {last}")
     prepared = time.perf_counter()
     trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     trainer.save_checkpoint(last)  # the callback saves every few epochs only
     best = next(c for c in trainer.checkpoint_callbacks if getattr(c, "monitor", None))
     if trainer.world_size > 1:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -130,21 +131,18 @@ class ProcessesLauncher(Launcher):
         free: SimpleQueue[dict[str, str]] = SimpleQueue()
         for environment in self.environments:
             free.put(environment)
-        running: set[subprocess.Popen] = set()
+        together = _EndTogether()
         futures: dict[Future, Job] = {}
         jobs: list[Job] = []
         start, total = time.perf_counter(), len(job_overrides)
         print(f"{total} runs, {len(self.environments)} at a time; their output: {logs}", flush=True)
-        with (
-            _terminate_with_us(running),
-            ThreadPoolExecutor(max_workers=len(self.environments)) as pool,
-        ):
+        with together, ThreadPoolExecutor(max_workers=len(self.environments)) as pool:
             try:
                 for job in make_jobs(self.context, self.config, job_overrides):
                     job.log = logs / f"{initial_job_idx + len(jobs)}.log"
                     jobs.append(job)
                     if job.value() is None:
-                        futures[pool.submit(_run, job, free, running)] = job
+                        futures[pool.submit(_run, job, free, together)] = job
                 for done, future in enumerate(as_completed(futures), start=1):
                     job = futures[future]
                     problem = _problem(job, future.result())
@@ -156,7 +154,7 @@ class ProcessesLauncher(Launcher):
         return job_returns(jobs)
 
 
-def _run(job: Job, free: SimpleQueue, running: set[subprocess.Popen]) -> int:
+def _run(job: Job, free: SimpleQueue, together: "_EndTogether") -> int:
     """One job as a process, in one of the free places; its exit status."""
     environment = free.get()
     try:
@@ -169,33 +167,55 @@ def _run(job: Job, free: SimpleQueue, running: set[subprocess.Popen]) -> int:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
             )
-        running.add(process)
-        try:
+        with together.running(process):
             return process.wait()
-        finally:
-            running.discard(process)
     finally:
         free.put(environment)
 
 
-class _terminate_with_us:
-    """Hand SIGTERM on to the jobs, which checkpoint; then obey it ourselves."""
+class _EndTogether:
+    """Hand SIGTERM and Ctrl-C on to the jobs, which checkpoint; then obey it ourselves.
 
-    def __init__(self, running: set[subprocess.Popen]) -> None:
-        self.running, self.received = running, False
+    In a terminal the jobs get Ctrl-C too. They are sent SIGTERM beside it, since a second Ctrl-C
+    would end them without a checkpoint.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.processes: set[subprocess.Popen] = set()
+        self.received = 0
+
+    @contextmanager
+    def running(self, process: subprocess.Popen) -> Iterator[subprocess.Popen]:
+        """While a job runs."""
+        self.processes.add(process)
+        if self.received:  # while it was started
+            process.terminate()
+        try:
+            yield process
+        finally:
+            self.processes.discard(process)
 
     def __enter__(self) -> None:
-        self.before = signal.signal(signal.SIGTERM, self._hand_on)
+        heard = [n for n in self.SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
+        self.before = {n: signal.signal(n, self._hand_on) for n in heard}
 
     def _hand_on(self, number: int, frame: Any) -> None:
-        self.received = True
-        for process in list(self.running):
-            process.send_signal(number)
+        if number == self.received == signal.SIGINT:  # once more: at once
+            for process in list(self.processes):
+                process.kill()
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.received = number
+        for process in list(self.processes):
+            process.terminate()
         raise KeyboardInterrupt
 
-    def __exit__(self, kind: Any, *_: Any) -> None:
-        signal.signal(signal.SIGTERM, self.before)
-        if self.received:
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        if self.received == signal.SIGTERM:
             signal.raise_signal(signal.SIGTERM)
 
 

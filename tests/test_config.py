@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -181,6 +182,21 @@ def test_a_wrong_word_ends_at_once_with_a_remedy_and_no_traceback(words, message
     ended = shell("train", *[w for w in phantom if w.split("=")[0] not in str(words)], *words)
     assert_refused(ended, message)
     assert not list(tmp_path.rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "repeat the command to go on"], "interrupted; repeat the command to go on."),
+        (["predict"], "interrupted; what is done stays."),
+    ],
+)
+def test_ctrl_c_is_one_line_and_status_130(words, said, capsys):
+    with pytest.raises(SystemExit) as ended, configuration.errors_in_one_line(*words):
+        signal.raise_signal(signal.SIGINT)
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == f"\n{said}\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def science(*overrides):

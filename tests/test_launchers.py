@@ -11,19 +11,24 @@ import pytest
 
 from fdseg import sweep
 from fdseg.errors import FdsegError
-from hydra_plugins.fdseg_launchers import ProcessesLauncher
+from hydra_plugins.fdseg_launchers import ProcessesLauncher, _EndTogether
 from hydra_plugins.fdseg_slurm import SlurmLauncher
 
-WORDS = [
-    "+sweep=smoke", "data.phantom.scale=0.5", "data.split.test=2", "seed=0",
-    "hydra/launcher=processes", "hydra.launcher.jobs=2", "hydra.launcher.threads=1",
-]  # fmt: skip
+WORDS = ["+sweep=smoke", "data.phantom.scale=0.5", "data.split.test=2", "seed=0"]
+LAUNCHERS = {
+    "basic": [],
+    "processes": [
+        "hydra/launcher=processes", "hydra.launcher.jobs=2", "hydra.launcher.threads=1",
+    ],
+}  # fmt: skip
 
 
-def start(*words):
+def start(*words, launcher="processes"):
+    """A sweep in a group of processes of its own, as a shell in a terminal makes one."""
     return subprocess.Popen(
-        [sys.executable, "-m", "fdseg.train", "-m", *WORDS, *words],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        [sys.executable, "-m", "fdseg.train", "-m", *WORDS, *LAUNCHERS[launcher], *words],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 
@@ -44,7 +49,7 @@ def wait_for(condition, seconds=120):
 
 
 def states(where):
-    points = sweep.grid([*WORDS[:4], f"runs={where}"])
+    points = sweep.grid([*WORDS, f"runs={where}"])
     return {point.swept["fusion"]: point.state for point in points}
 
 
@@ -77,6 +82,51 @@ def test_a_terminated_launcher_lets_its_runs_checkpoint_and_they_go_on(tmp_path)
     logs = "".join(path.read_text() for path in tmp_path.rglob("*.log"))
     assert "stopped by SIGTERM" in logs
     assert list(tmp_path.rglob("last.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("launcher", "times"),
+    [
+        ("basic", 1),
+        pytest.param("basic", 2, marks=pytest.mark.slow),
+        pytest.param("processes", 1, marks=pytest.mark.slow),
+        pytest.param("processes", 2, marks=pytest.mark.slow),
+    ],
+)
+def test_ctrl_c_stops_a_whole_sweep_with_checkpoints_and_once_more_at_once(
+    launcher, times, tmp_path
+):
+    process = start(f"runs={tmp_path}", "trainer.max_epochs=200", launcher=launcher)
+    wait_for(lambda: list(tmp_path.glob("hippocampus*/*/*/*/*/history.csv")))
+    for _ in range(times):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.01)
+    printed, _ = process.communicate(timeout=60)
+    logs = "".join(path.read_text() for path in tmp_path.rglob("*.log"))
+    assert "Traceback" not in printed + logs
+    if times == 1:
+        assert process.returncode == 130
+        assert printed.count("interrupted; repeat the command to go on.") == 1
+        assert "It stopped" in printed + logs
+        assert list(tmp_path.rglob("last.ckpt"))
+    else:  # the second may come before the first is noticed
+        assert process.returncode in (-signal.SIGINT, 130)
+    begun = len(list(tmp_path.glob("hippocampus*/*/*/*/*")))
+    assert begun <= {"basic": 1, "processes": 2}[launcher]  # of three runs
+
+
+def sleeping():
+    return subprocess.Popen(["sleep", "60"])
+
+
+def test_ctrl_c_ends_the_jobs_that_run_and_the_one_that_is_being_started():
+    together = _EndTogether()
+    with together, together.running(sleeping()) as running:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with together.running(sleeping()) as started:
+            assert running.wait(timeout=10) == started.wait(timeout=10) == -signal.SIGTERM
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_cores_and_gpus_are_shared_out(monkeypatch):

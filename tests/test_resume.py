@@ -158,7 +158,8 @@ class Raise:
 
 
 @pytest.mark.parametrize(
-    ("number", "step"), [(signal.SIGTERM, 5), (signal.SIGUSR2, 6), (signal.SIGUSR1, 1)]
+    ("number", "step"),
+    [(signal.SIGTERM, 5), (signal.SIGUSR2, 6), (signal.SIGUSR1, 1), (signal.SIGINT, 8)],
 )
 def test_a_signal_checkpoints_at_once_in_the_middle_of_an_epoch_and_nothing_is_lost(
     number, step, whole, cohort, tmp_path, monkeypatch
@@ -173,8 +174,48 @@ def test_a_signal_checkpoints_at_once_in_the_middle_of_an_epoch_and_nothing_is_l
     assert runs.state(folder).name in ("stopped", "missing")
     assert not (folder / "failure.json").exists()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     run(cohort, tmp_path)
     assert numbers(folder) == whole[0]
+
+
+def test_ctrl_c_once_more_meets_nobody_who_listens(tmp_path, capfd):
+    from fdseg.callbacks import StopOnSignal
+
+    callback = StopOnSignal(tmp_path / "last.ckpt")
+    callback.on_train_start(None, None)
+    signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    assert "stopping with a checkpoint; once more ends it at once" in capfd.readouterr().err
+    callback.on_exception(None, None, Stopped(signal.SIGINT, "there"))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_signal_that_is_ignored_stays_so(tmp_path):
+    from fdseg.callbacks import StopOnSignal
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a shell's background
+    try:
+        callback = StopOnSignal(tmp_path / "last.ckpt")
+        callback.on_train_start(None, None)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        callback.on_exception(None, None, Stopped(signal.SIGTERM, "there"))
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_while_the_test_subjects_are_scored_loses_nothing(
+    whole, cohort, tmp_path, monkeypatch
+):
+    from fdseg.callbacks import TestScores
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TestScores, "_score", lambda *_: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            run(cohort, tmp_path)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert not list(tmp_path.rglob("failure.json"))
+    assert numbers(run(cohort, tmp_path)) == whole[0]
 
 
 def shorten(path):

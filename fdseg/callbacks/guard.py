@@ -1,8 +1,11 @@
 """What ends a run before its time: a signal, a loss that diverges, a folder that is gone."""
 
 import math
+import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +16,31 @@ from fdseg.errors import FdsegError, Stopped
 from fdseg.runs import LOCK
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C through, which Lightning turns into the end of the process with status 1."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, before)  # Lightning ignores the next ones
+        raise KeyboardInterrupt from None
+
+
 class StopOnSignal(L.Callback):
-    """Checkpoints at once and ends the run when the system asks for it.
+    """Checkpoints at once and ends the run when the system, or Ctrl-C, asks for it.
 
     Slurm sends SIGTERM before it pre-empts or kills, and the signal that a job asked for before
-    its time limit. The step at work is finished first; a validation too.
+    its time limit. The step at work is finished first; a validation too. Ctrl-C once more ends the
+    process at once. A signal that is ignored, as Ctrl-C in a shell's background, stays so.
 
     Args:
         path: of the checkpoint.
     """
 
-    SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -33,7 +50,8 @@ class StopOnSignal(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Listen, in the place of whoever did."""
         if threading.current_thread() is threading.main_thread():
-            self._before = {n: signal.signal(n, self._remember) for n in self.SIGNALS}
+            heard = [n for n in self.SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
+            self._before = {n: signal.signal(n, self._remember) for n in heard}
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, index: int
@@ -58,7 +76,11 @@ class StopOnSignal(L.Callback):
         self._give_back()
 
     def _remember(self, number: int, frame: Any) -> None:
-        self._received = number
+        self._received = self._received or number
+        if number == signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
+            with suppress(OSError):  # print could be at work itself
+                os.write(2, b"\nCtrl-C: stopping with a checkpoint; once more ends it at once.\n")
 
     def _give_back(self) -> None:
         while self._before:

@@ -1,5 +1,6 @@
 """Loaders over prepared cases."""
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -231,9 +232,15 @@ class SegmentationData(L.LightningDataModule):
             dataset,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
+            worker_init_fn=_ignore_ctrl_c,
             pin_memory=torch.cuda.is_available(),
             **options,
         )
+
+
+def _ignore_ctrl_c(worker: int) -> None:
+    """Leave Ctrl-C, which a terminal sends to all processes, to the one that trains."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def derived_seed(*parts: int) -> int:

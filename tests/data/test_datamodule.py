@@ -1,4 +1,7 @@
+import multiprocessing
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -200,6 +203,16 @@ def test_without_augmentation_no_torchio_subject_is_made(make_data, monkeypatch)
     augmented = CaseDataset(data.training.cases, augmentation=NOISE)
     with pytest.raises(AssertionError, match="a TorchIO subject was made"):
         augmented[0]
+
+
+def test_workers_leave_ctrl_c_to_the_process_that_trains(make_data):
+    loader = make_data(workers=1).train_dataloader()
+    batches = iter(loader)
+    found = [next(batches)]  # the worker has begun
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid, signal.SIGINT)
+    assert len([*found, *batches]) == 4
+    assert worker.is_alive()
 
 
 def test_augmentation_is_the_same_for_any_number_of_workers(make_data):
