@@ -265,14 +265,22 @@ def test_a_volume_one_voxel_wide_has_labels_and_a_picture(shape, runs, tmp_path)
     assert (out / "thin.png").is_file()
 
 
-def test_a_picture_that_fails_costs_no_labels_and_no_other_volume(folder, runs, tmp_path, capsys):
-    out = tmp_path / "out"
-    (out / "a.png").mkdir(parents=True)
-    with pytest.warns(UserWarning, match=r"out/a\.png: this picture could not be made \(IsADir"):
+def test_a_picture_that_fails_costs_no_labels_and_no_other_volume(
+    folder, runs, tmp_path, capsys, monkeypatch
+):
+    out, overlay = tmp_path / "out", predictions.overlay
+
+    def fails(path, **options):
+        if path.name == "a.png":
+            raise ValueError("no such contour")
+        overlay(path, **options)
+
+    monkeypatch.setattr(predictions, "overlay", fails)
+    with pytest.warns(UserWarning, match=r"out/a\.png: this picture could not .*no such contour"):
         predicted(runs["first"], folder, out, "overlays=true")
     assert "3 done" in capsys.readouterr().out
     assert sorted(p.name for p in out.iterdir() if p.suffix != ".json") == [
-        "a.nii.gz", "a.png", "b.nii.gz", "b.png", "c.nii.gz", "c.png",
+        "a.nii.gz", "b.nii.gz", "b.png", "c.nii.gz", "c.png", "records",
     ]  # fmt: skip
 
 
