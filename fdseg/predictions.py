@@ -149,8 +149,8 @@ class Predictions:
                 network's probabilities are not finite.
             OSError: a file cannot be written.
         """
-        open_volume(path)  # refuses what is no file, from which nothing else should read
-        volume = {"file": str(path.resolve()), **stamp(path)}
+        self._require_room(path)
+        volume = {"file": str(path.resolve()), **stamp(path, with_times=True)}
         probabilities, geometry = self._predict(path)
         first = self.predictor.trained[0]
         values = list(first.structures.values())
@@ -165,8 +165,8 @@ class Predictions:
             write_label(files["labels"], labels, like=path)
             self.records.publish(name, volume, draft)
 
-    def _predict(self, path: Path) -> tuple[np.ndarray, Geometry]:
-        """Probabilities on the network's grid; the volume itself is gone when they are made."""
+    def _require_room(self, path: Path) -> None:
+        """Refuse a volume that is too large, by its header."""
         shape = open_volume(path).shape[:3]
         needed = used_gb() + _COPIES * 4 * float(np.prod(shape)) / 1e9
         if needed > self.predictor.memory_gb:
@@ -174,6 +174,9 @@ class Predictions:
                 f"{path}: {times(shape)} voxels take about {needed:.1f} GB, more than "
                 f"memory_gb={self.predictor.memory_gb:.1f}."
             )
+
+    def _predict(self, path: Path) -> tuple[np.ndarray, Geometry]:
+        """Probabilities on the network's grid; the volume itself is gone when they are made."""
         volume = read_volume(path)
         if found := unusable(volume.data):
             raise FdsegError(f"{path}: {found[0]}. {found[1]}.")

@@ -16,6 +16,7 @@ from fdseg.runs import read_json, sha256, write_json
 # Of one volume, in the order in which they are removed; they appear in the opposite one.
 _NAMES = {"labels": "{}.nii.gz", "probabilities": "{}_probabilities.npz", "overlay": "{}.png"}
 
+
 State = Literal["done", "missing", "stale", "other volume", "other runs"]
 
 
@@ -27,8 +28,8 @@ class Records:
     """The records of a folder of predictions, one small file for each volume.
 
     ``prediction.json`` says by what the predictions of the folder are made. ``records/NAME.json``
-    says it of one volume, with size, time and digest of the volume and of every file made of it. It
-    is written before these files get their places, and removed after they are gone. So whenever a
+    says it of one volume, with size and digest of the volume and of every file made of it. It is
+    written before these files get their places, and removed after they are gone. So whenever a
     process ends, each file that it leaves is known, and one that is not was made by others.
 
     Args:
@@ -168,22 +169,26 @@ class Records:
         return self.folder / "records" / f"{name}.json"
 
 
-def stamp(path: Path) -> dict[str, Any]:
+def stamp(path: Path, *, with_times: bool = False) -> dict[str, Any]:
     """Return what tells later whether a file is still the same.
+
+    Args:
+        path: of the file.
+        with_times: for one that will stay where it is, and is too large to be read each time.
 
     Raises:
         FdsegError: it cannot be read.
     """
     try:
         found = path.stat()
-        content = {"size": found.st_size, "modified_ns": found.st_mtime_ns}
-        return {**content, "sha256": sha256(path)}
+        times = {"times_ns": _times(found)} if with_times else {}
+        return {"size": found.st_size, **times, "sha256": sha256(path)}
     except OSError as error:
         raise FdsegError(f"{path}: cannot be read ({error.strerror}).") from None
 
 
 def unchanged(path: Path, before: Mapping[str, Any]) -> bool:
-    """Tell whether a file is that of a stamp, by size and time, or by content at another time.
+    """Tell whether a file is that of a stamp, by its size and its times or its content.
 
     Raises:
         FdsegError: it cannot be read.
@@ -192,11 +197,14 @@ def unchanged(path: Path, before: Mapping[str, Any]) -> bool:
         found = path.stat()
         if found.st_size != before.get("size"):
             return False
-        return found.st_mtime_ns == before.get("modified_ns") or (
-            path.is_file() and sha256(path) == before.get("sha256")
-        )
+        return _times(found) == before.get("times_ns") or sha256(path) == before.get("sha256")
     except OSError as error:
         raise FdsegError(f"{path}: cannot be read ({error.strerror}).") from None
+
+
+def _times(found: os.stat_result) -> list[int]:
+    """Return the time of change too: copying tools restore the other one."""
+    return [found.st_mtime_ns, found.st_ctime_ns]
 
 
 def _made(record: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """Runs on disk: their identity, their folder, and files that are written whole or not at all."""
 
 import csv
+import errno
 import fcntl
 import hashlib
 import io
@@ -254,7 +255,14 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content, in hexadecimal digits."""
+    """Return the SHA-256 of a file's content, in hexadecimal digits.
+
+    Raises:
+        OSError: it cannot be read, or is no file.
+    """
+    # A reader of a pipe would wait for ever.
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no file")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 import torch
 from commands import compose
 
-from fdseg import predict, records
+from fdseg import drafts, predict, records
 from fdseg.errors import FdsegError
 from fdseg.inference import Predictor
 from fdseg.predictions import Predictions, find_volumes
@@ -224,6 +225,21 @@ def test_what_an_older_option_made_beside_the_label_maps_goes_too(given, place):
         *sorted(labels(place / "out")), "prediction.json", "records"]  # fmt: skip
 
 
+def test_what_a_killed_process_left_half_written_is_removed(given, place):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    parent, machine = os.getppid(), drafts._machine()  # which is still at work
+    old, new = (
+        place / "out" / f".prediction.{machine}-{pid}-0.partial" for pid in (ended.pid, parent)
+    )
+    for draft in (old, new):
+        draft.mkdir()
+        (draft / "a.nii.gz").write_bytes(b"half")
+    predicted(given / "A", place / "in", place / "out")
+    assert not old.exists()
+    assert new.exists()
+
+
 # Two processes at once
 
 
@@ -344,6 +360,25 @@ def test_a_volume_that_has_changed_is_predicted_again_and_a_copy_is_not(given, p
     assert "2 of 3 are there already" in capsys.readouterr().out
     of_a = labels(given / "of_A")
     assert labels(out) == {**of_a, "a.nii.gz": of_a["b.nii.gz"]}
+
+
+def test_a_change_of_equal_size_whose_time_was_put_back_is_noticed(given, place, capsys):
+    volume = place / "in" / "d.nii"  # not compressed: as long, whatever is in it
+    image = nib.load(place / "in" / "a.nii.gz")
+    nib.save(image, volume)
+    out = predicted(given / "A", place / "in", place / "new")
+    before, time = labels(out), volume.stat().st_mtime_ns
+    nib.save(nib.Nifti1Image(-image.get_fdata(dtype=np.float32), image.affine), volume)
+    os.utime(volume, ns=(time, time))
+    path = out / "b.nii.gz"
+    content, time = path.read_bytes(), path.stat().st_mtime_ns
+    path.write_bytes(content[:-9] + bytes(9))
+    os.utime(path, ns=(time, time))
+    capsys.readouterr()
+    predicted(given / "A", place / "in", out)
+    assert "2 of 4 are there already" in capsys.readouterr().out
+    assert labels(out)["d.nii.gz"] != before["d.nii.gz"]
+    assert labels(out) == {**before, "d.nii.gz": labels(out)["d.nii.gz"]}
 
 
 def test_another_volume_of_the_same_name_does_not_replace_the_first(given, place):

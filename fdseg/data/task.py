@@ -1,6 +1,5 @@
 """A segmentation task: its cohort, structures, grid, and the split of its cases."""
 
-import errno
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -228,8 +227,6 @@ class _Facts:
 
 def _sha256(path: Path) -> str:
     try:
-        if not path.is_file():  # of a pipe, a reader would wait for ever
-            raise OSError(errno.EINVAL, "it is no file")
         return sha256(path)
     except OSError as error:
         raise FdsegError(f"{path}: cannot be read ({error.strerror}). Mend the file.") from None
