@@ -26,10 +26,20 @@ def run(config: DictConfig) -> None:
         FdsegError: nothing can be done; or, after all else was done, some volumes failed.
     """
     check(config)
-    from fdseg.predictions import find_volumes
+    from fdseg.predictions import find_files, name_volumes
+    from fdseg.trained import read_runs
 
-    volumes = find_volumes(Path(str(config.input)))
-    predictions = _predictions(config)
+    files = find_files([Path(path) for path in configuration.several(config.input)])
+    trained = read_runs(
+        [Path(path) for path in configuration.several(config.run)],
+        checkpoint=config.checkpoint,
+        trust=configuration.several(config.trust),
+    )
+    volumes = name_volumes(files, trained[0].channel)
+    predictions = _predictions(config, trained)
+    if left := len(files) - len(volumes):
+        others = f"{left} file{'s' * (left > 1)} of other channels"
+        print(f"Channel {trained[0].channel:04} of {len(volumes)} volumes; {others} left out.")
     missing = predictions.begin(volumes, config.overwrite)
     if skipped := len(volumes) - len(missing):
         print(f"{skipped} of {len(volumes)} are there already; overwrite=true does them again.")
@@ -60,17 +70,11 @@ def check(config: DictConfig) -> None:
         raise FdsegError(f"device={config.device}: expected auto, cpu or cuda.")
 
 
-def _predictions(config: DictConfig) -> "Predictions":
+def _predictions(config: DictConfig, trained: "Sequence[TrainedRun]") -> "Predictions":
     from fdseg.inference import Predictor, find_device
     from fdseg.memory import available_gb
     from fdseg.predictions import Predictions
-    from fdseg.trained import read_runs
 
-    trained = read_runs(
-        [Path(path) for path in configuration.several(config.run)],
-        checkpoint=config.checkpoint,
-        trust=configuration.several(config.trust),
-    )
     _announce(trained)
     if config.flips and not all(one.saw_flips for one in trained):
         # Real hippocampi, trained without: Dice 0.77 with whole volumes, 0.04 over all flips.

@@ -1,7 +1,7 @@
 """Predictions of volumes as files: label maps, and where wanted probabilities and pictures."""
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from fdseg.data.cache import number
 from fdseg.data.cases import volume_name
 from fdseg.data.labels import label_map
 from fdseg.data.nifti import open_volume, read_volume, times, write_label
+from fdseg.data.nnunet import split_name
 from fdseg.data.preprocess import Geometry, unusable
 from fdseg.data.problems import listed
 from fdseg.errors import FdsegError
@@ -28,12 +29,16 @@ from fdseg.runs import written_whole
 _COPIES = 6
 
 
-def find_volumes(path: Path) -> dict[str, Path]:
-    """The NIfTI files that a path stands for, by their names without ending.
+def find_files(paths: Sequence[Path]) -> list[Path]:
+    """Return the NIfTI files that paths stand for, each a file or a folder.
 
     Raises:
-        FdsegError: there is none, or two have the same name.
+        FdsegError: there is none.
     """
+    return list(dict.fromkeys(file for path in paths for file in _find_files(path)))
+
+
+def _find_files(path: Path) -> list[Path]:
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if p.name.endswith((".nii", ".nii.gz")))
         files = [p for p in files if not p.name.startswith(".")]  # macOS leaves ._x.nii.gz
@@ -42,13 +47,38 @@ def find_volumes(path: Path) -> dict[str, Path]:
     if not files:
         what = "no .nii or .nii.gz file in this folder" if path.is_dir() else "no such file"
         raise FdsegError(f"{path}: {what}. input=… is a volume, or a folder that holds volumes.")
+    return files
+
+
+def name_volumes(files: Sequence[Path], channel: int | None = None) -> dict[str, Path]:
+    """Return volumes by the names that their predictions get.
+
+    Args:
+        files: of the volumes.
+        channel: for runs that were trained on one of nnU-Net's: of files ``NAME_<channel>`` those
+            of this channel are volumes, and called NAME; the others are left out.
+
+    Raises:
+        FdsegError: two have the same name, or one lacks the channel.
+    """
     volumes: dict[str, Path] = {}
+    lacking: dict[str, Path] = {}
     for file in files:
-        twin = volumes.setdefault(volume_name(file), file)
+        name, number = (volume_name(file), None) if channel is None else split_name(file)
+        if number not in (None, channel):
+            lacking[name] = file
+            continue
+        twin = volumes.setdefault(name, file)
         if twin != file:
             raise FdsegError(
-                f"{file}: {twin.name} beside it would have the same prediction's name."
+                f"{file}: {twin} would have a prediction of the same name, {name}.nii.gz."
             )
+    if names := sorted(lacking.keys() - volumes.keys()):
+        raise FdsegError(
+            f"{lacking[names[0]]}: the run was trained on channel {channel:04}, which is missing "
+            f"({listed([f'{n}_{channel:04}' for n in names])}). Add the files; or rename those "
+            "there are, if _ and four digits at their end stand for no channel."
+        )
     return volumes
 
 
@@ -207,7 +237,7 @@ class Predictions:
             prediction=geometry.canonical(number(labels, first.structures)),
             spacing_mm=geometry.canonical_spacing,
             structures=list(first.structures),
-            title=f"{volume_name(path)}: {first.task}{' PHANTOM' * first.is_phantom}",
+            title=f"{file.stem}: {first.task}{' PHANTOM' * first.is_phantom}",
         )
 
     @property

@@ -65,6 +65,9 @@ def find(config: DictConfig, tasks: dict[str, Task] | None = None) -> Run:
         task = instantiate(config.data, _convert_="all")
     if tasks is not None:
         tasks[key] = task
+    if config.data.cohort.get("channel") != task.found.channel:
+        # What was used, for whoever predicts by the run.
+        OmegaConf.update(config, "data.cohort.channel", task.found.channel, force_add=True)
     notes: tuple[str, ...] = ()
     automatic = config.trainer.precision == "auto"
     if automatic:

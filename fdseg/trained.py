@@ -33,6 +33,7 @@ class TrainedRun:
         task: its name.
         is_phantom: whether it was trained on synthetic data.
         structures: name of each structure and its value in label files.
+        channel: of nnU-Net's files, by whose volumes it was trained; ``None`` for other cohorts.
         preprocessing: to the network's grid.
         network: in evaluation mode, with the weights of the checkpoint.
         autocast: the precision of its training and test; ``None`` stands for float32.
@@ -45,6 +46,7 @@ class TrainedRun:
     task: str
     is_phantom: bool
     structures: dict[str, int]
+    channel: int | None
     preprocessing: Preprocessing
     network: SegmentationNetwork
     autocast: torch.dtype | None
@@ -123,6 +125,7 @@ def read_run(
         checkpoint = checkpoint or str(config["checkpoint"])
         preprocessing = Preprocessing(size, data["reshape"])
         task, is_phantom = str(data["name"]), data["root"] is None
+        channel = dict(data["cohort"]).get("channel")
         precision = str(config["trainer"]["precision"])
     except (KeyError, TypeError, ValueError) as error:
         raise FdsegError(f"{path}: not the configuration of a run ({error!r}).") from None
@@ -130,6 +133,8 @@ def read_run(
         raise FdsegError(f"checkpoint={checkpoint}: expected best or last.")
     if len(size) != 3 or not all(_is_whole(n, MAX_AXIS) for n in size):
         raise FdsegError(f"{path}: data.size={list(size)} is no grid of three axes.")
+    if channel is not None and not (channel == 0 or _is_whole(channel, 9999)):
+        raise FdsegError(f"{path}: data.cohort.channel={channel} is no number of a channel.")
     values = list(structures.values())
     if not values or not all(_is_whole(v, 32767) for v in values) or len(values) > len({*values}):
         raise FdsegError(f"{path}: data.structures={structures} has no value for each structure.")
@@ -150,6 +155,7 @@ def read_run(
         task=task,
         is_phantom=is_phantom,
         structures={str(name): value for name, value in structures.items()},
+        channel=channel,
         preprocessing=preprocessing,
         network=network.eval(),
         autocast=_AUTOCAST.get(precision),
@@ -174,7 +180,7 @@ def require_agreement(trained: Sequence[TrainedRun]) -> None:
     """Refuse runs that cannot be averaged.
 
     Raises:
-        FdsegError: they differ in task, structures or grid.
+        FdsegError: they differ in task, structures, channel or grid.
     """
 
     def facts(run: TrainedRun) -> dict[str, Any]:
@@ -182,6 +188,7 @@ def require_agreement(trained: Sequence[TrainedRun]) -> None:
             "task": run.task,
             "data": "phantom" if run.is_phantom else "real",
             "structures": list(run.structures.items()),
+            "channel": run.channel,
             "size": list(run.preprocessing.size),
             "reshape": run.preprocessing.reshape,
         }

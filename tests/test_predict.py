@@ -1,6 +1,7 @@
 """Predictions of files: equal to the run's own, in any geometry, whole, and only where missing."""
 
 import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -205,6 +206,67 @@ def test_label_values_are_the_label_files_own(make_run, tmp_path):
     assert len(values) > 1
 
 
+# Names
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder of nnU-Net's: two channels of two cases, the second one another volume."""
+    for case in (12, 13):
+        for channel in (0, 1):
+            save(tmp_path / "imagesTs" / f"case_{case:03}_{channel:04}.nii.gz", 10 * case + channel)
+    return tmp_path / "imagesTs"
+
+
+@pytest.mark.parametrize("channel", [0, 1])
+def test_of_nnunets_files_those_of_the_trained_channel_are_segmented_under_the_cases_names(
+    channel, images, runs, make_run, tmp_path, capsys
+):
+    run = make_run(tmp_path / "run", f"+data.cohort.channel={channel}", weights=1)
+    out = predicted(run, images, tmp_path / "out", "overlays=true")
+    left = f"Channel 000{channel} of 2 volumes; 2 files of other channels left out.\n"
+    assert left in capsys.readouterr().out
+    assert sorted(contents(out)) == [
+        "case_012.nii.gz", "case_012.png", "case_013.nii.gz", "case_013.png", "prediction.json",
+    ]  # fmt: skip
+    for case in (12, 13):
+        (tmp_path / "alone").mkdir(exist_ok=True)
+        alone = tmp_path / "alone" / f"case_{case:03}.nii.gz"
+        shutil.copy(images / f"case_{case:03}_{channel:04}.nii.gz", alone)
+        # A volume by any other name is one, too.
+        same = predicted(run, alone, tmp_path / f"same{case}") / alone.name
+        assert same.read_bytes() == (out / alone.name).read_bytes()
+    one = predicted(run, images / f"case_012_{channel:04}.nii.gz", tmp_path / "one")
+    assert contents(one)["case_012.nii.gz"] == contents(out)["case_012.nii.gz"]
+
+
+def test_a_run_on_other_data_keeps_the_names(images, runs, tmp_path):
+    out = predicted(runs["first"], images, tmp_path / "out")
+    assert {name for name in contents(out) if name.endswith(".gz")} == {*contents(images)}
+
+
+def test_cases_that_lack_the_channel_are_named_before_anything_is_predicted(
+    images, make_run, tmp_path
+):
+    run = make_run(tmp_path / "run", "+data.cohort.channel=1")
+    (images / "case_013_0001.nii.gz").unlink()
+    missing = r"on channel 0001, which is missing \(case_013_0001\)\. Add"
+    for path in (images, images / "case_013_0000.nii.gz"):
+        with pytest.raises(FdsegError, match=missing):
+            predicted(run, path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_inputs_are_predicted_together(folder, images, runs, tmp_path):
+    several = f"[{folder},{images / 'case_012_0000.nii.gz'},{folder / 'b.nii'}]"
+    out = predicted(runs["first"], several, tmp_path / "out")
+    names = ["a.nii.gz", "b.nii.gz", "c.nii.gz", "case_012_0000.nii.gz", "prediction.json"]
+    assert sorted(contents(out)) == names
+    save(tmp_path / "more" / "c.nii.gz")
+    with pytest.raises(FdsegError, match=r"more/c.nii.gz: .*in/c.nii.gz would .* same name, c.nii"):
+        predicted(runs["first"], f"[{folder},{tmp_path}/more]", tmp_path / "out2")
+
+
 # Files
 
 
@@ -304,6 +366,15 @@ def test_the_volumes_themselves_are_never_replaced(folder, runs):
     assert contents(folder) == before
 
 
+def test_an_output_within_the_input_is_not_taken_for_volumes(folder, runs, capsys):
+    out = predicted(runs["first"], folder, folder / "out")
+    first = contents(out)
+    predicted(runs["first"], folder, out)
+    assert "3 of 3 are there already" in capsys.readouterr().out
+    assert contents(out) == first
+    assert len(first) == 4
+
+
 @pytest.mark.parametrize(
     ("link", "words"),
     [
@@ -322,7 +393,7 @@ def test_a_volume_is_not_replaced_by_way_of_a_link(link, words, folder, runs, tm
 
 def test_two_volumes_of_one_name_are_refused(folder, runs, tmp_path):
     save(folder / "a.nii")
-    with pytest.raises(FdsegError, match=r"a.nii.gz: a.nii beside it would have the same predict"):
+    with pytest.raises(FdsegError, match=r"in/a.nii.gz: .*in/a.nii would .* same name, a.nii.gz"):
         predicted(runs["first"], folder, tmp_path / "out")
 
 

@@ -20,7 +20,7 @@ from commands import compose
 from fdseg import drafts, predict, records
 from fdseg.errors import FdsegError
 from fdseg.inference import Predictor
-from fdseg.predictions import Predictions, find_volumes
+from fdseg.predictions import Predictions, find_files, name_volumes
 from fdseg.records import OtherRunsError
 from fdseg.trained import read_runs
 
@@ -250,7 +250,7 @@ def predictions(run, place):
 
 def test_of_two_runs_that_predict_into_one_folder_the_first_stops(given, place):
     shutil.rmtree(place / "out")
-    volumes = find_volumes(place / "in")
+    volumes = name_volumes(find_files([place / "in"]))
     first, second = predictions(given / "A", place), predictions(given / "B", place)
     first.begin(volumes, overwrite=False)
     first.write("a", volumes["a"])
@@ -265,7 +265,7 @@ def test_of_two_runs_that_predict_into_one_folder_the_first_stops(given, place):
 
 def test_two_processes_of_one_run_share_a_folder(given, place):
     shutil.rmtree(place / "out")
-    volumes = find_volumes(place / "in")
+    volumes = name_volumes(find_files([place / "in"]))
     both = [predictions(given / "A", place) for _ in "12"]
     begun = [one.begin(volumes, overwrite=False) for one in both]
     assert begun == [volumes, volumes]

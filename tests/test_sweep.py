@@ -1,6 +1,7 @@
 import json
 from collections import Counter
 
+import hydra
 import pytest
 from commands import shell
 from omegaconf import OmegaConf
@@ -131,6 +132,29 @@ def begin(point, epochs, seconds=0.5):
     rows = [{"epoch": i + 1, "seconds": seconds} for i in range(epochs)]
     runs.write_csv(point.run.folder / "history.csv", ["epoch", "seconds"], rows)
     (point.run.folder / "lock").touch()
+
+
+def find_own(folder, *words):
+    """A run on a folder of one's own."""
+    given = ["data=own", f"data.folder={folder}", "data.size=[8,8,8]", "n=1", *words]
+    with hydra_ready():
+        return sweep.find(hydra.compose("train", overrides=given))
+
+
+def test_a_run_on_nnunets_layout_says_which_channel_it_is_trained_on(msd, tmp_path):
+    listing = msd.folder / "dataset.json"
+    labels = {"labels": {"background": 0, "front": 1, "back": 2}}
+    listing.write_text(json.dumps(json.loads(listing.read_text()) | labels))
+    where = f"data.cache={tmp_path / 'cache'}"
+    msds = find_own(msd.folder, where), find_own(msd.folder, where, "data.cohort.channel=0")
+    assert [found.config.data.cohort.channel for found in msds] == [None, None]
+    listing.write_text(json.dumps(labels))
+    for path in msd.images.values():
+        path.rename(path.with_name(path.name.replace(".nii", "_0000.nii")))
+    nnunets = find_own(msd.folder, where), find_own(msd.folder, where, "data.cohort.channel=0")
+    assert [found.config.data.cohort.channel for found in nnunets] == [0, 0]
+    for same in (msds, nnunets):
+        assert same[0].folder == same[1].folder
 
 
 def test_the_status_tells_done_running_stopped_failed_and_missing_apart(place, capsys):

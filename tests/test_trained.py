@@ -56,6 +56,23 @@ def test_a_result_that_is_not_whole_is_no_finished_run(make_run, tmp_path):
         find_runs([tmp_path])
 
 
+def test_a_run_knows_the_channel_that_it_was_trained_on(make_run, tmp_path):
+    first, second = (
+        make_run(tmp_path / f"{n}", f"+data.cohort.channel={n}", weights=n) for n in (0, 1)
+    )
+    assert read_run(first).channel == 0
+    assert read_run(make_run(tmp_path / "other")).channel is None
+    with pytest.raises(FdsegError, match=rf"{second}: channel is 1, but 0 in {first}. Only runs"):
+        read_runs([first, second])
+
+
+@pytest.mark.parametrize("value", ["-1", "true", "12345", "0.5", "x", "[0]"])
+def test_a_channel_that_cannot_be_is_refused(value, make_run, tmp_path):
+    run = make_run(tmp_path / "run", f"+data.cohort.channel={value}")
+    with pytest.raises(FdsegError, match=r"config.yaml: data.cohort.channel=.* is no number of a"):
+        read_run(run)
+
+
 def test_a_run_is_read_with_all_that_a_prediction_needs(make_run, tmp_path):
     run = read_run(
         make_run(tmp_path / "run", "data=heart", "data.size=[16,16,8]", "checkpoint=last")

@@ -29,11 +29,19 @@ class Case:
 
 @dataclass(frozen=True)
 class Cohort:
-    """The cases found below a folder, and those left out with the reason."""
+    """The cases found below a folder, and those left out with the reason.
+
+    Attributes:
+        folder: of the cohort.
+        cases: to work with.
+        left_out: why, by name.
+        channel: whose files the volumes are, where the files' names tell it as nnU-Net's do.
+    """
 
     folder: Path
     cases: tuple[Case, ...]
     left_out: dict[str, str] = field(default_factory=dict)
+    channel: int | None = None
 
 
 def volume_name(path: Path) -> str:

@@ -35,8 +35,9 @@ class NNUNetCohort:
         folder = require_folder(root, self.folder)
         images: dict[tuple[str, int], Path] = {}
         for path in volumes(folder / "imagesTr"):
-            if match := re.fullmatch(r"(.+)_(\d{4})", volume_name(path)):
-                images[match[1], int(match[2])] = path
+            name, number = split_name(path)
+            if number is not None:
+                images[name, number] = path
         labels = {volume_name(path): path for path in volumes(folder / "labelsTr")}
         channel = self._channel(folder, {number for _, number in images})
         cases, left_out, problems = [], {}, []
@@ -57,7 +58,7 @@ class NNUNetCohort:
                     )
                 )
         raise_all(problems, f"{folder}: {len(problems)} files are missing")
-        return Cohort(folder, tuple(cases), left_out)
+        return Cohort(folder, tuple(cases), left_out, channel)
 
     def _channel(self, folder: Path, there: set[int]) -> int:
         channel = min(there) if self.channel is None and len(there) == 1 else self.channel
@@ -69,6 +70,15 @@ class NNUNetCohort:
             f"{folder}: its channels are {known or 'none'}, and data.cohort.channel is "
             f"{self.channel}. Choose the one to segment, such as data.cohort.channel=0."
         )
+
+
+def split_name(path: Path) -> tuple[str, int | None]:
+    """Return the case and the channel of a file ``<case>_<channel>.nii.gz``.
+
+    Any other volume's are its name, and no channel.
+    """
+    match = re.fullmatch(r"(.+)_(\d{4})", volume_name(path))
+    return (match[1], int(match[2])) if match else (volume_name(path), None)
 
 
 def _channel_names(listing: Path) -> dict[str, str]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ class Task:
         if self.unlabelled == "leave_out":
             left_out |= self._unlabelled(cohort.cases)
         cases = tuple(case for case in cohort.cases if case.name not in left_out)
-        return Cohort(cohort.folder, cases, left_out)
+        return replace(cohort, cases=cases, left_out=left_out)
 
     @cached_property
     def subjects(self) -> Split:

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from fdseg.inference import Predictor
 from fdseg.memory import peak_gb
-from fdseg.predictions import Predictions, find_volumes
+from fdseg.predictions import Predictions, find_files, name_volumes
 from fdseg.trained import read_runs
 
 run, volumes, output, memory_gb = sys.argv[1:]
@@ -39,7 +39,8 @@ class Timed(Predictor):
 predictor = Timed(read_runs([Path(run)]), device=torch.device("cpu"), memory_gb=float(memory_gb))
 predictions = Predictions(Path(output), predictor, False, False)
 loaded, seconds = peak_gb(), []
-for name, path in predictions.begin(find_volumes(Path(volumes)), overwrite=True).items():
+given = name_volumes(find_files([Path(volumes)]))
+for name, path in predictions.begin(given, overwrite=True).items():
     start = time.perf_counter()
     predictions.write(name, path)
     seconds.append(time.perf_counter() - start)

@@ -1,9 +1,10 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
-from fdseg.data.nnunet import NNUNetCohort
+from fdseg.data.nnunet import NNUNetCohort, split_name
 from fdseg.errors import FdsegError
 
 
@@ -60,6 +61,26 @@ def test_of_several_channels_one_has_to_be_chosen(raw):
         find(raw)
     cases = find(raw, channel=1).cases
     assert [case.image.name for case in cases] == [f"{n}_0001.nii.gz" for n in sorted(raw.images)]
+
+
+def test_the_cohort_says_which_channel_it_is(raw):
+    assert find(raw).channel == 0
+    add_second_channel(raw)
+    assert find(raw, channel=1).channel == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("case_012_0001.nii.gz", ("case_012", 1)),
+        ("toy_2020_0000.nii", ("toy_2020", 0)),
+        ("case_012.nii.gz", ("case_012", None)),
+        ("a_00001.nii.gz", ("a_00001", None)),
+        ("_0000.nii.gz", ("_0000", None)),
+    ],
+)
+def test_a_name_is_that_of_the_case_and_four_digits_of_the_channel(name, expected):
+    assert split_name(Path("in_0009", name)) == expected
 
 
 def test_a_channel_that_is_not_there_is_refused(raw):

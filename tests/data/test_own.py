@@ -28,6 +28,12 @@ def test_the_layout_of_nnunet_is_recognised(msd):
     cases = OwnCohort(participant="pairs")(msd.folder).cases
     assert {case.name: case.image for case in cases} == msd.images
     assert len({case.participant for case in cases}) == 6
+    assert OwnCohort()(msd.folder).channel == 0
+
+
+def test_other_layouts_have_no_channels(msd, iceberg):
+    assert OwnCohort(channel=0)(msd.folder).channel is None
+    assert OwnCohort(channel=0)(iceberg.folder).channel is None
 
 
 def test_the_layout_of_bids_is_recognised(iceberg):
