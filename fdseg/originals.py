@@ -61,7 +61,9 @@ def _of_a_run(path: Path) -> str:
     path = path.resolve()
     for folder in path.parents[:2]:
         name = path.relative_to(folder).as_posix()
-        is_run = (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir()
+        is_run = (folder / "config.yaml").is_file() and any(
+            (folder / made).exists() for made in ("checkpoints", "result.json")
+        )
         if is_run and any(fnmatchcase(name, pattern) for pattern in _OF_A_RUN):
             return f"belongs to the run {folder}"
     return ""

@@ -21,7 +21,7 @@ State = Literal["done", "missing", "stale", "other volume", "other runs"]
 
 
 class OtherRunsError(FdsegError):
-    """The folder holds, or was given, predictions of other runs or options."""
+    """A folder of predictions is that of other runs or options."""
 
 
 class Records:

@@ -229,6 +229,14 @@ def test_a_point_is_the_mean_over_cases_of_the_mean_over_structures():
     assert "early: 60.0" in drawing.alt
 
 
+def test_a_figure_does_not_replace_a_file_of_a_run(runs, tmp_path):
+    (tmp_path / "responses.png").symlink_to(runs["none"] / "overlays" / "best.png")
+    before = (tmp_path / "responses.png").read_bytes()
+    with pytest.raises(FdsegError, match=f"responses.png: belongs to the run {runs['none']}, and"):
+        run([runs["none"]], f"output={tmp_path}")
+    assert (tmp_path / "responses.png").read_bytes() == before
+
+
 def test_a_case_of_nan_probabilities_is_named_and_nothing_is_written(runs, tmp_path, monkeypatch):
     one = read_run(runs["none"])
     one.network.stem.weight.data.fill_(1e38)  # finite, and each sum of 27 voxels is not

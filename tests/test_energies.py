@@ -123,6 +123,16 @@ def test_more_than_one_theta_and_a_folder_that_cannot_be_written_are_refused(msd
         run(msd, tmp_path / "runs")
 
 
+def test_a_table_does_not_replace_a_file_of_a_run(msd, make_run, tmp_path):
+    config = make_run(tmp_path / "run") / "config.yaml"
+    table = tmp_path / "runs" / "hippocampus" / "cohort" / "power.csv"
+    table.parent.mkdir(parents=True)
+    table.symlink_to(config)
+    with pytest.raises(FdsegError, match=r"power.csv: belongs to the run .*/run, and w.* runs=…"):
+        run(msd, tmp_path / "runs")
+    assert table.is_symlink()
+
+
 def measured(msd, tmp_path):
     cases = []
     for number, name in enumerate(list(msd.images)[:3]):

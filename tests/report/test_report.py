@@ -126,6 +126,16 @@ class TestBadInput:
             run(compose("report", f"runs={tmp_path}"))
         assert not (tmp_path / "report").exists()
 
+    @pytest.mark.parametrize("name", ["scores.csv", "tables/heart-results.csv"])
+    def test_an_output_that_is_a_file_of_a_run(self, tmp_path, name):
+        folder = Grid(tmp_path, "heart").add()
+        path = tmp_path / "report" / name
+        path.parent.mkdir(parents=True)
+        path.symlink_to(folder / "cases.csv")
+        with pytest.raises(FdsegError, match=rf"{path}: belongs to the run {folder}, and would be"):
+            run(compose("report", f"runs={tmp_path}"))
+        assert path.is_symlink()
+
     @pytest.mark.parametrize(
         ("word", "message"),
         [
