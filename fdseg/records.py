@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from fdseg.drafts import draft
+from fdseg.drafts import draft, remove_abandoned
 from fdseg.errors import FdsegError
 from fdseg.runs import read_json, sha256, write_json
 
@@ -105,7 +105,11 @@ class Records:
         return self.path.exists() and not {*self.facts} <= {*(read_json(self.path) or ())}
 
     def claim(self) -> None:
-        """Say that the folder's predictions are made by these facts."""
+        """Say that the folder's predictions are made by these facts.
+
+        What killed processes left half-written is removed.
+        """
+        remove_abandoned(self.folder)
         if read_json(self.path) != self.facts:
             write_json(self.path, self.facts)
 
