@@ -10,6 +10,7 @@ import os
 import platform
 import time
 import traceback
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -84,6 +85,9 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def only_process(folder: Path) -> Iterator[None]:
     """Hold a run's folder for this process; the system lets go of it when the process ends.
 
+    Some file systems have no locks (Lustre without ``-o flock``, some of NFS). There this warns and
+    goes on.
+
     Raises:
         FdsegError: another process holds it, or the folder can't be written.
     """
@@ -98,22 +102,30 @@ def only_process(folder: Path) -> Iterator[None]:
     with file:
         # Whoever only asks whether a run is at work holds its lock for a moment.
         for _ in range(5):
-            if _lock(file, fcntl.LOCK_EX):
+            held = _lock(file, fcntl.LOCK_EX)
+            if held is not False:
                 break
             time.sleep(0.2)
         else:
             raise FdsegError(
                 f"{folder}: another process works on this run. Wait for it, or end it."
             )
-        remove_abandoned(folder, locked=True)
+        if held is None:
+            warnings.warn(
+                f"{folder}: this file system has no file locks, so do not start the same run twice "
+                "at a time.",
+                stacklevel=1,
+            )
+        remove_abandoned(folder, locked=held is True)
         yield
 
 
-def _lock(file: IO, kind: int) -> bool:
+def _lock(file: IO, kind: int) -> bool | None:
+    """Return whether this process got the lock; ``None`` where nobody can get one."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except OSError:
-        return False
+    except OSError as error:
+        return False if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
     return True
 
 
@@ -173,7 +185,7 @@ def state(folder: Path) -> State:
     epochs, seconds = len(history), {"training": sum(history)}
     try:
         with (folder / LOCK).open("r") as file:
-            if not _lock(file, fcntl.LOCK_SH):
+            if _lock(file, fcntl.LOCK_SH) is False:
                 return State("running", epochs=epochs, seconds=seconds)
     except OSError:
         return State("missing", reason)

@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import json
 import math
 import multiprocessing
@@ -114,3 +116,38 @@ def test_an_unwritable_folder_of_runs_is_named(tmp_path):
     with pytest.raises(FdsegError, match=r"file/run: the run's folder cannot be written.*runs="):  # noqa: SIM117
         with runs.only_process(tmp_path / "file" / "run"):
             pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EIO])
+def test_a_file_system_without_locks_is_no_other_process(number, tmp_path, monkeypatch):
+    def no_lock(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    folder = tmp_path / "run"
+    left = folder / ".last.ckpt.01234567-1-0.partial"  # perhaps of a process at work elsewhere
+    folder.mkdir()
+    left.touch()
+    monkeypatch.setattr(fcntl, "flock", no_lock)
+    with (
+        pytest.warns(UserWarning, match=rf"{folder}: this file system has no file locks"),
+        runs.only_process(folder),
+    ):
+        assert runs.state(folder).name == "missing"
+    assert left.exists()
+
+
+@pytest.mark.parametrize("number", [errno.EWOULDBLOCK, errno.EACCES])
+def test_a_lock_that_another_process_holds_says_so(number, tmp_path, monkeypatch):
+    def held(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    with runs.only_process(tmp_path):
+        pass
+    monkeypatch.setattr(fcntl, "flock", held)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    assert runs.state(tmp_path).name == "running"
+    with (
+        pytest.raises(FdsegError, match="another process works on this run"),
+        runs.only_process(tmp_path),
+    ):
+        raise AssertionError("it was not ours")
