@@ -82,14 +82,38 @@ def job_returns(jobs: Sequence[Job]) -> list[JobReturn]:
     return returns
 
 
-def report(job: Job, problem: str, done: int, total: int, seconds: float) -> None:
-    """Say that one of the jobs ended, and how long the others will take at this pace."""
-    from fdseg.runs import duration
+class Pace:
+    """Says of each job that ended how it went, and how long the others will take.
 
-    left = f"about {duration(seconds / done * (total - done))} left" if done < total else "the last"
-    print(f"[{done}/{total}] {problem or 'done'}, {left}: {' '.join(job.overrides)}", flush=True)
-    if problem:
-        print(f"  {_last_error(job.log)}", flush=True)
+    A run that failed at once says nothing of how long a training takes, so it does not count.
+
+    Args:
+        total: number of jobs.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total, self.ended, self.trained = total, 0, 0
+        self.start = time.perf_counter()
+
+    def report(self, job: Job, problem: str) -> None:
+        """Print one line; of a problem, the last error in the job's log too."""
+        self.ended += 1
+        self.trained += not problem
+        words = f"[{self.ended}/{self.total}] {problem or 'done'}, {self._left()}"
+        print(f"{words}: {' '.join(job.overrides)}", flush=True)
+        if problem:
+            print(f"  {_last_error(job.log)}", flush=True)
+
+    def _left(self) -> str:
+        from fdseg.runs import duration
+
+        left = self.total - self.ended
+        if not left:
+            return "the last"
+        if not self.trained:
+            return f"{left} left"
+        seconds = (time.perf_counter() - self.start) / self.trained * left
+        return f"about {duration(seconds)} left"
 
 
 class ProcessesLauncher(Launcher):
@@ -134,7 +158,7 @@ class ProcessesLauncher(Launcher):
         together = _EndTogether()
         futures: dict[Future, Job] = {}
         jobs: list[Job] = []
-        start, total = time.perf_counter(), len(job_overrides)
+        pace, total = Pace(len(job_overrides)), len(job_overrides)
         print(f"{total} runs, {len(self.environments)} at a time; their output: {logs}", flush=True)
         with together, ThreadPoolExecutor(max_workers=len(self.environments)) as pool:
             try:
@@ -143,10 +167,9 @@ class ProcessesLauncher(Launcher):
                     jobs.append(job)
                     if job.value() is None:
                         futures[pool.submit(_run, job, free, together)] = job
-                for done, future in enumerate(as_completed(futures), start=1):
-                    job = futures[future]
-                    problem = _problem(job, future.result())
-                    report(job, problem, done, len(futures), time.perf_counter() - start)
+                pace.total = len(futures)
+                for future in as_completed(futures):
+                    pace.report(futures[future], _problem(futures[future], future.result()))
             except BaseException:
                 for future in futures:
                     future.cancel()

@@ -14,7 +14,7 @@ from typing import Any
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 
-from hydra_plugins.fdseg_launchers import Job, job_returns, make_jobs, report
+from hydra_plugins.fdseg_launchers import Job, Pace, job_returns, make_jobs
 
 try:
     from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
@@ -115,9 +115,9 @@ def _words(job: Job) -> list[str]:
 
 def _wait(jobs: dict[str, Job]) -> None:
     """Until all jobs, by Slurm's names for them, are done or have left the queue for good."""
-    start, total, waiting = time.perf_counter(), len(jobs), dict(jobs)
+    pace, waiting = Pace(len(jobs)), dict(jobs)
     while waiting:
-        time.sleep(min(1 + (time.perf_counter() - start) / 20, 30))  # Slurm has other users
+        time.sleep(min(1 + (time.perf_counter() - pace.start) / 20, 30))  # Slurm has other users
         listed = ["squeue", "--me", "--array", "--noheader", "--format=%i"]
         asked = subprocess.run(listed, capture_output=True, text=True, check=False)
         if asked.returncode:  # Slurm does not answer just now
@@ -127,8 +127,7 @@ def _wait(jobs: dict[str, Job]) -> None:
             done = job.value() is not None
             if done or name not in queue:
                 del waiting[name]
-                problem = "" if done else f"job {name} ended without a result"
-                report(job, problem, total - len(waiting), total, time.perf_counter() - start)
+                pace.report(job, "" if done else f"job {name} ended without a result")
 
 
 def train(words: list[str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from fdseg import sweep
 from fdseg.errors import FdsegError
-from hydra_plugins.fdseg_launchers import ProcessesLauncher, _EndTogether
+from hydra_plugins.fdseg_launchers import Job, Pace, ProcessesLauncher, _EndTogether
 from hydra_plugins.fdseg_slurm import SlurmLauncher
 
 WORDS = ["+sweep=smoke", "data.phantom.scale=0.5", "data.split.test=2", "seed=0"]
@@ -174,3 +174,19 @@ def test_a_slurm_job_needs_to_know_its_devices(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FdsegError, match=r"trainer.devices=auto: .*give their number"):
         SlurmLauncher(tasks_per_node="auto").setup()
+
+
+def test_the_time_left_is_told_from_runs_that_trained(tmp_path, monkeypatch, capsys):
+    now = iter([100, 120, 160, 180])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(now))
+    pace = Pace(5)
+    for problem in ("ended with status 2", "", "ended with status 2", "", ""):
+        pace.report(Job([f"seed={pace.ended}"], None, None), problem)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
+    assert lines == [
+        "[1/5] ended with status 2, 4 left: seed=0",
+        "[2/5] done, about 60 s left: seed=1",  # three more of 20 s
+        "[3/5] ended with status 2, about 2 min left: seed=2",  # two of 60 s
+        "[4/5] done, about 40 s left: seed=3",  # one of 40 s
+        "[5/5] done, the last: seed=4",
+    ]
