@@ -10,6 +10,11 @@ from fdseg import precision
 FLAGS = "processor : 0\nflags\t\t: fpu sse2 avx2 {}\n"
 
 
+@pytest.fixture(autouse=True)
+def unforced(monkeypatch):
+    monkeypatch.delenv("FDSEG_NATIVE_BF16", raising=False)
+
+
 def with_processor(monkeypatch, flag):
     monkeypatch.setattr(Path, "read_text", lambda self: FLAGS.format(flag))
 
@@ -30,6 +35,12 @@ def test_a_processor_trains_in_bfloat16_where_it_has_it(monkeypatch, flag, chose
 def test_the_flags_say_what_pytorch_says():
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     assert precision._processor_has_bfloat16() == native
+
+
+@pytest.mark.parametrize(("word", "chosen"), [("1", "bf16-mixed"), ("0", "32-true")])
+def test_the_processors_answer_can_be_forced(word, chosen, monkeypatch):
+    monkeypatch.setenv("FDSEG_NATIVE_BF16", word)
+    assert precision.best_precision("cpu")[0] == chosen
 
 
 @pytest.mark.parametrize("native", [True, False])
