@@ -14,6 +14,7 @@ import pytest
 from commands import compose, shell
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
+from synthetic import RESULT
 
 from fdseg import export, predict
 from fdseg.errors import FdsegError
@@ -239,7 +240,7 @@ def test_onnx_without_its_packages_is_refused_with_how_to_get_them(make_run, tmp
 def test_a_wrong_word_is_refused_with_a_remedy(words, message, make_run, tmp_path):
     for name in ("a", "b"):
         make_run(tmp_path / "runs" / name)
-        (tmp_path / "runs" / name / "result.json").write_text('{"test": {}}')
+        (tmp_path / "runs" / name / "result.json").write_text(json.dumps(RESULT))
     fill = {"RUN": str(tmp_path / "runs" / "a"), "PARENT": str(tmp_path / "runs")}
     given = {w.split("=")[0] for w in words}
     words = [w.replace("RUN", fill["RUN"]).replace("PARENT", fill["PARENT"]) for w in words]
