@@ -33,6 +33,11 @@ def _if_phantom(root: str | None, yes: str, no: str) -> str:
     return no if root else yes
 
 
+def _tag(text: str) -> str:
+    """A tag of W&B, which has 64 characters at most."""
+    return str(text)[:64]
+
+
 def _identity(folder: str | None) -> str | None:
     """The hash in the name of a run's folder; ``None`` before the folder is known."""
     return folder and folder.rpartition("-")[2]
@@ -40,6 +45,7 @@ def _identity(folder: str | None) -> str | None:
 
 OmegaConf.register_new_resolver("padded", _padded, replace=True)
 OmegaConf.register_new_resolver("if_phantom", _if_phantom, replace=True)
+OmegaConf.register_new_resolver("tag", _tag, replace=True)
 OmegaConf.register_new_resolver("identity", _identity, replace=True)
 
 

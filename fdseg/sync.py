@@ -58,8 +58,9 @@ def run(config: DictConfig) -> None:
 
 def _sync(config: DictConfig, one: "Run", views: Path) -> bool:
     """Write the views of a run into a folder of their own, unless they are there already."""
-    from fdseg.report.dashboard import opened, replay, show, view
+    from fdseg.report.dashboard import replay, show, view
     from fdseg.report.finished import UnusableError, read_config
+    from fdseg.report.loggers import opened
 
     plain = read_config(one.folder)
     if "${" in json.dumps(plain) or not isinstance(plain.get("folder"), str):
@@ -99,7 +100,8 @@ def _loggers(config: DictConfig, plain: dict[str, Any]) -> dict[str, Any]:
     loggers: Any = OmegaConf.to_container(made.logger, resolve=True)
     if "wandb" in loggers:
         # With an id and without resuming, W&B puts this run into the place of the one before.
-        loggers["wandb"] |= {"resume": None, "settings": _UNMEASURED}
+        settings = (loggers["wandb"].get("settings") or {}) | _UNMEASURED
+        loggers["wandb"] |= {"resume": None, "settings": settings}
     return loggers
 
 

@@ -102,7 +102,7 @@ def _work(found: Run, start: float) -> dict[str, Any]:
     from fdseg.callbacks.guard import interruptible
     from fdseg.data.datamodule import SegmentationData
     from fdseg.networks.disentangled import require_size
-    from fdseg.report.dashboard import opened
+    from fdseg.report.loggers import opened
 
     _quiet()
     data = SegmentationData(
@@ -119,7 +119,8 @@ def _work(found: Run, start: float) -> dict[str, Any]:
     if not _is_helper():
         runs.write_text(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
         runs.write_text(folder / "split.json", task.subjects.to_json())
-    with opened(instantiate(config.logger, _convert_="all").values()) as loggers, interruptible():
+    made = instantiate(config.logger, _convert_="all").values()
+    with opened(made, required=False) as loggers, interruptible():
         return _train(found, module, data, loggers, start)
 
 
@@ -195,6 +196,7 @@ def _finish(
     from fdseg.frequency import BoxSplit
     from fdseg.manifest import manifest
     from fdseg.report.dashboard import show, view
+    from fdseg.report.optional import optional
     from fdseg.report.run import overlays
 
     config, task, folder = found.config, found.task, found.folder
@@ -216,7 +218,8 @@ def _finish(
     runs.write_json(folder / "result.json", result)
     if trainer.loggers:
         plain: Any = OmegaConf.to_container(config, resolve=True)
-        show(trainer.loggers, view(folder, plain, result))
+        with optional(folder, "view for dashboards"):
+            show(trainer.loggers, view(folder, plain, result))
     return result
 
 

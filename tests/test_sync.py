@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -28,7 +29,7 @@ import fdseg
 from fdseg import runs, sync
 from fdseg.errors import FdsegError
 from fdseg.report.collect import collect
-from fdseg.report.dashboard import opened
+from fdseg.report.loggers import opened
 
 TINY = [
     "data=hippocampus", "data.root=null", "data.phantom.subjects=8", "data.phantom.scale=0.5",
@@ -466,11 +467,40 @@ def test_online_a_server_gets_the_run_under_its_own_id_from_the_first_line_on(li
     )
 
 
-def online(root, credentials, **options):
-    """The command, in a process that finds no other credentials."""
+@pytest.mark.slow
+def test_a_server_that_goes_away_while_a_run_trains_costs_it_nothing(tmp_path):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        server.bodies = []
+        threading.Thread(target=server.serve_forever).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        credentials = {"WANDB_BASE_URL": address, "WANDB_API_KEY": "0" * 40}
+        threading.Thread(target=leave, args=[server]).start()
+        ended = online(
+            tmp_path, credentials | {"WANDB_FINISH_TIMEOUT": "3"}, "train", *TINY,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    (folder,) = (path.parent for path in tmp_path.rglob("result.json"))
+    assert runs.read_result(folder)
+    assert not (folder / "failure.json").exists()
+    (said,) = (line for line in ended.stderr.splitlines() if "warning: " in line)
+    assert "warning: W&B: " in said
+    assert "python -m fdseg.sync shows it once it is done" in said
+
+
+def leave(server):
+    """Stop answering once the run has sent something."""
+    while not any(path.endswith("/file_stream") for path, _ in server.bodies):
+        time.sleep(0.1)
+    server.shutdown()
+    server.server_close()
+
+
+def online(root, credentials, command="sync", *words, **options):
+    """A command, in a process that finds no other credentials."""
     return subprocess.run(
-        [sys.executable, "-m", "fdseg.sync", f"runs={root}", "logger=wandb",
-         "logger.wandb.offline=false"],
+        [sys.executable, "-m", f"fdseg.{command}", f"runs={root}", "logger=wandb",
+         "logger.wandb.offline=false", *words],
         stdout=subprocess.PIPE, timeout=300, check=False, **options,
         env={
             **{name: value for name, value in os.environ.items() if "WANDB" not in name},

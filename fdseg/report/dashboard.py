@@ -1,7 +1,6 @@
 """What dashboards show of a run, whether it has just trained or lies finished in its folder."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fdseg.errors import FdsegError, first_line
 from fdseg.report.finished import CURVES, METRICS, WIDTHS, Run, read_history, read_rows
 from fdseg.report.optional import optional
 from fdseg.report.spectra import BandErrors, heat_maps, read_errors
@@ -59,58 +57,14 @@ def view(folder: Path, config: Mapping[str, Any], result: Mapping[str, Any]) -> 
     return View(config, _scores(result), _subjects(read_rows(folder)), pictures)
 
 
-@contextmanager
-def opened(loggers: Iterable[Any]) -> Iterator[list[Any]]:
-    """Lightning's loggers, opened; closed at the end, as a sweep's next run has its own.
-
-    Raises:
-        FdsegError: a logger cannot be written or sent.
-    """
-    found: list[Any] = []
-    failed = True
-    try:
-        for logger in loggers:
-            _open(logger)
-            found.append(logger)
-        yield found
-        failed = False
-    except Exception as error:
-        if not type(error).__module__.startswith("wandb"):
-            raise
-        reason = first_line(error).rstrip(".")
-        raise FdsegError(
-            f"W&B: {reason}. Without logger.wandb.offline=false it only writes files; fdseg.sync "
-            "can send them later."
-        ) from None
-    finally:
-        for logger in found:
-            if hasattr(logger, "log_table"):  # W&B
-                logger.experiment.finish(exit_code=int(failed))
-            logger.finalize("failed" if failed else "success")
-
-
 def show(loggers: Iterable[Any], view: View) -> None:
-    """Give a run's view to Lightning's loggers, those of W&B and TensorBoard all of it."""
+    """Give a run's view to opened loggers, those of W&B and TensorBoard all of it."""
     for logger in loggers:
-        if hasattr(logger, "log_table"):  # W&B
-            logger.log_hyperparams(view.config)
-            logger.log_metrics(view.scores)
-            for name, picture in view.pictures.items():
-                logger.log_image(name, [picture])
-            data = [[*row.values()] for row in view.subjects]
-            logger.log_table("test/cases", columns=[*view.subjects[0]], data=data)
-        elif hasattr(logger.experiment, "add_image"):  # TensorBoard
-            logger.log_hyperparams(view.config, view.scores)  # the metrics of HParams
-            for name, picture in view.pictures.items():
-                logger.experiment.add_image(name, np.asarray(picture), dataformats="HWC")
-            logger.experiment.add_text("test/cases", markdown(_table(view.subjects)))
-        else:
-            logger.log_hyperparams(view.config)
-            logger.log_metrics(view.scores)
+        logger.guard(_show, logger, view)
 
 
 def replay(loggers: Iterable[Any], run: Run) -> None:
-    """Give a finished run's curves to loggers that did not follow its training."""
+    """Give a finished run's curves to opened loggers that did not follow its training."""
     rows = [row for row in read_history(run, ["step", *_LOGGED]) if "step" in row]
     for logger in loggers:
         for row in rows:
@@ -119,16 +73,22 @@ def replay(loggers: Iterable[Any], run: Run) -> None:
             logger.log_metrics({"epoch": row["epoch"] - 1, **values}, step=int(row["step"]) - 1)
 
 
-def _open(logger: Any) -> None:
-    try:
-        if logger.save_dir:
-            Path(logger.save_dir).mkdir(parents=True, exist_ok=True)  # W&B would take another
-        logger.experiment  # noqa: B018
-    except OSError as error:
-        raise FdsegError(
-            f"{logger.save_dir}: {type(logger).__name__} cannot write there ({error.strerror}). "
-            "Choose another folder."
-        ) from None
+def _show(logger: Any, view: View) -> None:
+    if hasattr(logger, "log_table"):  # W&B
+        logger.log_hyperparams(view.config)
+        logger.log_metrics(view.scores)
+        for name, picture in view.pictures.items():
+            logger.log_image(name, [picture])
+        data = [[*row.values()] for row in view.subjects]
+        logger.log_table("test/cases", columns=[*view.subjects[0]], data=data)
+    elif hasattr(logger.experiment, "add_image"):  # TensorBoard
+        logger.log_hyperparams(view.config, view.scores)  # the metrics of HParams
+        for name, picture in view.pictures.items():
+            logger.experiment.add_image(name, np.asarray(picture), dataformats="HWC")
+        logger.experiment.add_text("test/cases", markdown(_table(view.subjects)))
+    else:
+        logger.log_hyperparams(view.config)
+        logger.log_metrics(view.scores)
 
 
 def _scores(result: Mapping[str, Any]) -> dict[str, float]:

@@ -9,18 +9,19 @@ from fdseg.errors import first_line
 
 
 @contextmanager
-def optional(path: Path) -> Iterator[None]:
+def optional(path: Path, what: str = "picture") -> Iterator[None]:
     """Turn what goes wrong with a picture into one warning.
 
     Args:
         path: of the picture.
+        what: to call it.
     """
     try:
         yield
     except Exception as error:
         reason = getattr(error, "strerror", None) or first_line(error).rstrip(".")
         warnings.warn(
-            f"{path}: this picture could not be made ({type(error).__name__}: {reason}). All else "
+            f"{path}: this {what} could not be made ({type(error).__name__}: {reason}). All else "
             "is complete.",
             stacklevel=3,  # whoever made it, beyond contextlib
         )
