@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from fdseg.compose import FOLDER, check_keys, explain
-from fdseg.errors import FdsegError, Stopped
+from fdseg.errors import FdsegError, Stopped, not_written
 
 #: Keys that never change a number in a result: places, devices, views, and speed.
 OPERATIONAL = frozenset(
@@ -89,6 +90,7 @@ def entry_point(run: Callable[[DictConfig], float | None], name: str) -> Callabl
             raise SystemExit(128 + error.number) from None
         except Exception as error:
             cause = error.__cause__ if isinstance(error, InstantiationException) else error
+            cause = not_written(error) or cause
             if not _in_multirun():
                 if isinstance(cause, FdsegError):
                     _stop(str(cause))
@@ -108,8 +110,8 @@ def entry_point(run: Callable[[DictConfig], float | None], name: str) -> Callabl
         # Optuna's, which tells its plugins; torch tells its caches where Ctrl-C ends its import.
         for noisy in ("alembic", "torch"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
-        train = name == "train"
-        with errors_in_one_line(name, *["repeat the command to go on"] * train):
+        then = {"train": "repeat the command to go on"}.get(name, "what is done stays")
+        with errors_in_one_line(name, then):
             hydra.main(version_base="1.3", config_path=str(FOLDER), config_name=name)(work)()
 
     return main
@@ -126,11 +128,14 @@ def errors_in_one_line(name: str = "train", then: str = "what is done stays") ->
         then: what to say of an interruption.
     """
     warnings.showwarning = _show_warning
+    logging.raiseExceptions = False  # a full disk is told once, not for every line of W&B's log
+    threading.excepthook = _show_failed_thread
     listens = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if listens:
         signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
+        sys.stdout.flush()
     except FdsegError as error:
         _stop(str(error))
     except HydraException as error:
@@ -138,13 +143,26 @@ def errors_in_one_line(name: str = "train", then: str = "what is done stays") ->
     except OmegaConfBaseException as error:
         _stop(str(error))
     except BrokenPipeError:  # `--help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_stdout()
+    except OSError as error:
+        if (full := not_written(error)) is None:
+            raise
+        _let_go_of_stdout()
+        _stop(str(full))
     except KeyboardInterrupt as error:
         print(f"\ninterrupted; {then}.{error}", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
     finally:
         if listens:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _let_go_of_stdout() -> None:
+    """Give up what was printed, where it cannot be written; at the end Python would try again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:
@@ -270,6 +288,12 @@ def _show_warning(
     """A warning in one line; libraries' own, which a user cannot act upon, are left out."""
     if category is UserWarning and Path(filename).is_relative_to(Path(__file__).parent):
         print(f"warning: {message}", file=sys.stderr)
+
+
+def _show_failed_thread(failed: threading.ExceptHookArgs) -> None:
+    """All but a full disk, which TensorBoard's thread tells to the one that logs."""
+    if failed.exc_value is None or not_written(failed.exc_value) is None:
+        threading.__excepthook__(failed)
 
 
 def _stop(message: str) -> NoReturn:

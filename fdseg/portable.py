@@ -1,5 +1,6 @@
 """A run's network as a file that needs no fdseg, and in plain words what belongs around it."""
 
+import io
 import logging
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 import fdseg
 from fdseg.errors import FdsegError, first_line
-from fdseg.runs import written_whole
+from fdseg.runs import whole, written_whole
 from fdseg.trained import TrainedRun
 
 INPUT, OUTPUT = "image", "probabilities"
@@ -62,8 +63,10 @@ def write_onnx(run: TrainedRun, path: Path) -> None:
 def write_torch(run: TrainedRun, path: Path) -> None:
     """Write the network, with its sigmoid, as an exported program (``torch.export.load``)."""
     program = torch.export.export(*_traced(run))
-    with written_whole(path) as partial, partial.open("wb") as file:
-        torch.export.save(program, file)
+    content = io.BytesIO()  # an error of a file would end the process in torch's C++
+    torch.export.save(program, content)
+    with whole(path) as file:
+        file.write(content.getbuffer())
 
 
 def description(run: TrainedRun, file: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from fdseg.drafts import draft, remove_abandoned
-from fdseg.errors import FdsegError, Stopped
+from fdseg.errors import FdsegError, NotWritten, Stopped, not_written
 from fdseg.result import require_whole
 
 RESULT, LOCK, FAILURE = "result.json", "lock", "failure.json"  # files of a run's folder
@@ -149,8 +149,9 @@ def recorded(folder: Path) -> Iterator[None]:
 
 def failure(error: Exception) -> dict[str, str]:
     """What ``failure.json`` says of an error: its reason in one line, and its traceback."""
-    text = str(error).strip() or type(error).__name__
-    kind = "" if isinstance(error, FdsegError) else f"{type(error).__name__}: "
+    known = error if isinstance(error, FdsegError) else not_written(error)
+    text = str(known or error).strip() or type(error).__name__
+    kind = "" if known else f"{type(error).__name__}: "
     return {
         "error": type(error).__name__,
         "reason": kind + text.splitlines()[0],
@@ -250,18 +251,51 @@ def _mean_sem(values: np.ndarray) -> dict[str, float | None]:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A file to write under a temporary name; it gets its own when all is in it, or is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A file to write under a temporary name; it gets its own when all is in it, or is removed.
+
+    Raises:
+        NotWritten: it cannot be written.
+    """
     with draft(path) as partial:
-        yield partial
-        partial.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            partial.replace(path)
+        except OSError as error:
+            raise NotWritten(error.errno, error.strerror or str(error), str(path)) from error
+
+
+class _Patient(io.BufferedIOBase):
+    """A file whose first error waits until all was written.
+
+    Out of an error in the middle libraries in C++ make another one.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            if self.error is None:
+                self.file.write(data)
+        except OSError as error:
+            self.error = error
+        return memoryview(data).nbytes
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that is flushed to the disk before it gets its name."""
+    """A binary file that is flushed to the disk before it gets its name.
+
+    Raises:
+        NotWritten: it cannot be written; raised at the end.
+    """
     with written_whole(path) as partial, partial.open("wb") as file:
-        yield file
+        patient = _Patient(file)
+        yield patient  # type: ignore[misc]
+        if patient.error:
+            raise patient.error
         file.flush()
         os.fsync(file.fileno())
 

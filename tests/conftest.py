@@ -7,7 +7,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest-xdist has a process for 
 
 import csv
 import json
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -183,6 +186,43 @@ def make_run() -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@dataclass
+class Disk:
+    """A file system of its own, 48 KiB large at first."""
+
+    folder: Path
+
+    def enlarge(self) -> None:
+        self.mount("-o", "remount,size=64m")
+
+    def fill(self) -> None:
+        with suppress(OSError), (self.folder / "filler").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(512))
+
+    def empty(self) -> None:
+        (self.folder / "filler").unlink()
+
+    def mount(self, *options: str) -> None:
+        done = subprocess.run(
+            ["mount", *options, str(self.folder)], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            pytest.skip(f"a small disk cannot be mounted here ({done.stderr.strip()})")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Disk]:
+    """A disk that is soon full."""
+    if not shutil.which("mount"):
+        pytest.skip("there is no mount command to make a small disk with")
+    disk = Disk(tmp_path / "disk")
+    disk.folder.mkdir()
+    disk.mount("-t", "tmpfs", "-o", "size=48k", "tmpfs")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk.folder)], check=True)
 
 
 @pytest.fixture(scope="session")

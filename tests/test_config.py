@@ -1,9 +1,12 @@
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
+from pathlib import Path
 
 import commands
 import pytest
@@ -197,6 +200,28 @@ def test_ctrl_c_is_one_line_and_status_130(words, said, capsys):
     assert ended.value.code == 130
     assert capsys.readouterr().err == f"\n{said}\n"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_for_what_is_printed_is_one_line():
+    words = [sys.executable, "-m", "fdseg.train", "--help"]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: No space left on device. Free some space")
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("number", "told"), [(28, False), (5, True)])
+def test_a_thread_tells_no_full_disk_but_all_else(number, told, capsys):
+    def fail():
+        raise OSError(number, os.strerror(number))
+
+    with configuration.errors_in_one_line():
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+    assert ("Traceback" in capsys.readouterr().err) == told
 
 
 def science(*overrides):

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from commands import compose, shell
+from commands import assert_refused, compose, shell
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 from synthetic import RESULT
@@ -249,6 +250,16 @@ def test_a_wrong_word_is_refused_with_a_remedy(words, message, make_run, tmp_pat
         command(
             "export", export.run, *[d for d in defaults if d.split("=")[0] not in given], *words
         )
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(make_run, tmp_path, small_disk):
+    run = make_run(tmp_path / "run", "backbone.features=16")
+    words = [f"run={run}", f"output={small_disk.folder}/out"]
+    message = f"output={small_disk.folder}/out: cannot be written (No space left on"
+    assert_refused(shell("export", *words, "format=torch"), message)  # torch ended the process
+    with pytest.raises(FdsegError, match=re.escape(message)):
+        command("export", export.run, *words, "format=onnx")
+    assert not list((small_disk.folder / "out").iterdir())
 
 
 def test_the_command_answers_in_one_line(make_run, tmp_path):

@@ -354,6 +354,23 @@ def test_a_full_disk_ends_the_run_and_it_goes_on_when_there_is_room(
     assert not list(folder.rglob("*.partial"))
 
 
+@pytest.mark.slow
+def test_a_disk_that_really_fills_stops_a_run_that_goes_on_when_there_is_room(
+    whole, cohort, small_disk, monkeypatch
+):
+    small_disk.enlarge()
+    with monkeypatch.context() as patch:
+        at_epoch(patch, 3, lambda _: small_disk.fill())
+        with pytest.raises((OSError, RuntimeError)):
+            run(cohort, small_disk.folder)
+    small_disk.empty()
+    (folder,) = (path.parents[1] for path in small_disk.folder.rglob("last.ckpt"))
+    assert not list(folder.rglob("*.partial"))
+    state = runs.state(folder)
+    assert (state.name, state.epochs) == ("stopped", 2)  # there was no room for the reason
+    assert numbers(run(cohort, small_disk.folder)) == whole[0]
+
+
 def finished(where):
     return next(where.rglob("result.json")).parent
 

@@ -9,10 +9,11 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from synthetic import RESULT
 
 from fdseg import runs
-from fdseg.errors import FdsegError
+from fdseg.errors import FdsegError, NotWritten, not_written
 
 
 def test_an_identity_does_not_depend_on_the_order_of_keys():
@@ -60,6 +61,37 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path, m
         runs.write_json(path, {"new": 2})
     assert json.loads(path.read_text()) == {"old": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_named_and_what_torch_wrote_of_a_file_goes(small_disk):
+    path = small_disk.folder / "checkpoints" / "last.ckpt"
+    runs.write_text(path, "old")
+    with pytest.raises(NotWritten) as failed, runs.whole(path) as file:
+        torch.save({"weights": torch.zeros(100_000)}, file)
+    assert str(not_written(failed.value)) == (
+        f"{path.parent}: cannot be written (No space left on device; the disk is "
+        f"{small_disk.folder}). Free some space, and repeat the command; what is whole stays."
+    )
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failure_by_a_full_disk_is_told_in_the_words_for_a_user(tmp_path):
+    try:
+        try:
+            raise OSError(28, "No space left on device", str(tmp_path / "x" / "best.ckpt"))
+        except OSError:
+            raise RuntimeError("unexpected pos 704 vs 598")  # noqa: B904
+    except RuntimeError as error:
+        reason = runs.failure(error)["reason"]
+    assert reason.startswith(f"{tmp_path}/x: cannot be written (No space left on device; the disk")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(2, "No such file", "x"), RuntimeError("x"), FdsegError("x: what to do")]
+)
+def test_other_errors_are_not_taken_for_one_of_writing(error):
+    assert not_written(error) is None
 
 
 def row(case, structure, dice, hd95_mm=1.0, nsd=1.0, missed=False):

@@ -39,7 +39,8 @@ class RunProgress(ProgressBar):
         """Open the bar where the run stands."""
         self._bar = self._make("Training", int(trainer.estimated_stepping_batches), "step")
         self._bar.update(trainer.global_step)
-        self._bar.start_t, self._bar.initial = time.time(), trainer.global_step
+        self._bar.start_t = self._bar.last_print_t = time.time()
+        self._bar.initial = trainer.global_step
         self._start = time.perf_counter()
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:

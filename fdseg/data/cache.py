@@ -10,20 +10,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from fdseg.data.cases import Case
 from fdseg.data.memory import available
 from fdseg.data.nifti import Volume, grid_difference, open_volume, read_label, read_volume
-from fdseg.data.prepared import PreparedCase, read_record, seal, sha256
+from fdseg.data.prepared import PreparedCase, read_record, seal
 from fdseg.data.preprocess import Geometry, Preprocessing, unusable
 from fdseg.data.problems import Problem, UnusableCases, raise_all
 from fdseg.data.task import Task
 from fdseg.drafts import draft
 from fdseg.errors import FdsegError
 from fdseg.progress import progress
+from fdseg.runs import sha256, whole, write_text
 
 _BYTES_PER_VOXEL = 32  # of the volume and of the grid, while a case is prepared (12 to 28 measured)
 VERSION = 1  # of the preprocessing: a change of what it computes makes a new hash
@@ -155,14 +156,12 @@ class Preparer:
         with draft(prepared.folder) as partial, draft(prepared.folder) as damaged:
             partial.mkdir()
             for name, array in (("image.npy", image), ("label.npy", label)):
-                with (partial / name).open("w+b") as file:
+                path = partial / name
+                with whole(path) as file:
                     np.save(file, array)
-                    _flush(file)
-                    files[name] = {"bytes": file.tell(), "sha256": sha256(file)}
+                files[name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
             record = {"case": prepared.case.name, "geometry": geometry.to_dict(), "files": files}
-            with (partial / "case.json").open("w", encoding="utf-8") as file:
-                file.write(json.dumps(seal(record)))
-                _flush(file)
+            write_text(partial / "case.json", json.dumps(seal(record)))
             _rename(partial, prepared.folder, damaged)
 
 
@@ -240,12 +239,6 @@ def _rename(partial: Path, folder: Path, damaged: Path) -> None:
                 return  # another process was first, with the same content
             if aside:
                 raise
-
-
-def _flush(file: IO) -> None:
-    """To the disk before the folder gets its name: a lost power supply leaves no empty file."""
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _short(path: Path) -> str:

@@ -3,7 +3,7 @@
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -50,9 +50,8 @@ def run(config: DictConfig) -> None:
     if not collection.runs:
         raise FdsegError(f"runs={root}: no finished run is in it.{listed}")
     found = findings(studies(collection.runs), rules)
-    older = [*output.glob("tables/*"), *output.glob("figures/*")]
+    older = _older(output)
     refuse_originals([output / "scores.csv", output / "report.html", *older])
-    _remove_older(output)
     budget = 1e6 * config.pictures_mb / len(found)
     chapters = [_chapter(f, output / "figures", budget) for f in _bar("Drawing", "study")(found)]
     together: list[PageFigure] = []
@@ -64,6 +63,7 @@ def run(config: DictConfig) -> None:
     write_scores(output / "scores.csv", [f.study for f in found])
     print("\n".join(markdown(chapter.tables[0]) for chapter in chapters) + listed)
     write_text(output / "report.html", page(chapters, together, absent, sources, _made()))
+    _remove_left(older)
     print(f"\n{len(collection.runs)} runs, {time.perf_counter() - start:.1f} s")
     print(output / "report.html")
 
@@ -119,13 +119,24 @@ def _draw(drawings: Sequence["Drawing"], folder: Path) -> list["PageFigure"]:
     return drawn
 
 
-def _remove_older(output: Path) -> None:
-    """Tables and figures of an earlier report there, of which this one may have no successor."""
-    if (output / "report.html").is_file():
-        for kind, endings in (("tables", "md tex csv"), ("figures", "svg png")):
-            for ending in endings.split():
-                for path in (output / kind).glob(f"*.{ending}"):
-                    path.unlink()
+def _older(output: Path) -> dict[Path, int]:
+    """Tables and figures of an earlier report there, each with the number of its file."""
+    if not (output / "report.html").is_file():
+        return {}
+    kinds = {"tables": "md tex csv", "figures": "svg png"}
+    return {
+        path: path.stat().st_ino
+        for kind, endings in kinds.items()
+        for ending in endings.split()
+        for path in (output / kind).glob(f"*.{ending}")
+    }
+
+
+def _remove_left(older: Mapping[Path, int]) -> None:
+    """Remove those of which this report has no successor; a successor is another file."""
+    for path, number in older.items():
+        if path.stat().st_ino == number:
+            path.unlink()
 
 
 def _made() -> str:

@@ -60,17 +60,14 @@ class Drawing:
 
     def write(self, folder: Path) -> None:
         """Write ``<name>.svg`` and ``<name>.png``; the same numbers give the same bytes."""
-        with look():
+        svg, png = (folder / f"{self.name}.{ending}" for ending in ("svg", "png"))
+        with look(), written_whole(svg) as vectors, written_whole(png) as pixels:
             engine = self.figure.get_layout_engine()
             if engine is not None:  # lay out once; with an engine, each format would draw it twice
                 engine.execute(self.figure)
                 self.figure.set_layout_engine(None)
-            self._save(folder / f"{self.name}.svg", "svg", metadata={"Date": None})
-            self._save(folder / f"{self.name}.png", "png", dpi=150, metadata={"Software": None})
-
-    def _save(self, path: Path, kind: str, **options: Any) -> None:
-        with written_whole(path) as partial:
-            self.figure.savefig(partial, format=kind, **options)
+            self.figure.savefig(vectors, format="svg", metadata={"Date": None})
+            self.figure.savefig(pixels, format="png", dpi=150, metadata={"Software": None})
 
     def picture(self) -> Image.Image:
         """The figure in pixels."""

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from commands import compose, shell, table
+from commands import assert_refused, compose, shell, table
 from synthetic import Grid
 
 from fdseg.errors import FdsegError
@@ -106,6 +106,31 @@ def test_files_of_others_in_the_output_folder_are_left_alone(tmp_path):
     run(compose("report", f"runs={tmp_path}/runs", f"output={tmp_path}/out"))
     assert theirs.read_text() == "mine"
     assert (tmp_path / "out" / "report.html").is_file()
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*.*")}
+
+
+def test_a_full_disk_leaves_an_earlier_report_whole_and_room_makes_a_new_one(tmp_path, small_disk):
+    words = [f"runs={tmp_path}/runs", f"output={small_disk.folder}"]
+    grid = Grid(tmp_path / "runs", "heart")
+    grid.cell("none", 4, 2)
+    small_disk.enlarge()
+    run(compose("report", *words))
+    gone = small_disk.folder / "figures" / "heart-gone.svg"
+    gone.write_text("of a study that is no longer there")
+    before = contents(small_disk.folder)
+    grid.cell("early", 4, 2)
+    small_disk.fill()
+    ended = shell("report", *words)
+    assert_refused(ended, "cannot be written (No space left on device; the disk is")
+    assert contents(small_disk.folder) == before
+    small_disk.empty()
+    run(compose("report", *words))
+    after = contents(small_disk.folder)
+    assert before.keys() - after.keys() == {gone}
+    assert small_disk.folder / "figures" / "heart-differences.svg" in after
 
 
 class TestBadInput:
