@@ -50,8 +50,9 @@ def run(config: DictConfig) -> None:
     if not collection.runs:
         raise FdsegError(f"runs={root}: no finished run is in it.{listed}")
     found = findings(studies(collection.runs), rules)
+    there = [*output.glob("tables/*"), *output.glob("figures/*")]
+    refuse_originals([output / "scores.csv", output / "report.html", *there])
     older = _older(output)
-    refuse_originals([output / "scores.csv", output / "report.html", *older])
     budget = 1e6 * config.pictures_mb / len(found)
     chapters = [_chapter(f, output / "figures", budget) for f in _bar("Drawing", "study")(found)]
     together: list[PageFigure] = []
