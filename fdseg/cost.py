@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from fdseg.runs import duration
 from fdseg.sweep import Point, configurations, make_module
+from fdseg.terminal import counted
 
 
 def training_steps(config: DictConfig) -> int:
@@ -51,7 +52,9 @@ def remaining(points: Sequence[Point]) -> str:
         text += f", left about {duration(left)}"
         text += f" ({duration(left / workers)} with {workers} at a time)" if workers > 1 else ""
     if unknown:
-        text += f"; {unknown} runs have none of their kind to judge by (--cost measures)"
+        text += (
+            f"; {counted(unknown, 'run')} without another of its kind to judge by (--cost measures)"
+        )
     return text
 
 
@@ -83,8 +86,8 @@ def cost(words: Sequence[str]) -> None:
             flush=True,
         )
     print(
-        f"{runs} runs: about {duration(total)} one after the other on this machine (training steps "
-        "and the forward passes of validation and test)"
+        f"{counted(runs, 'run')}: about {duration(total)} one after the other on this machine "
+        "(training steps and the forward passes of validation and test)"
     )
 
 

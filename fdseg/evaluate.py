@@ -12,6 +12,7 @@ from fdseg import config as configuration
 from fdseg import runs
 from fdseg.errors import FdsegError
 from fdseg.originals import refuse_originals
+from fdseg.terminal import counted
 
 if TYPE_CHECKING:
     from fdseg.data.pairs import Pairs
@@ -58,10 +59,10 @@ def run(config: DictConfig) -> None:
             "output=…"
         ) from None
     summary = runs.summarise(rows, _COLUMNS)
-    print(f"{summary['subjects']} predictions, mean ± SEM over subjects\n")
+    print(f"{counted(summary['subjects'], 'prediction')}, mean ± SEM over subjects\n")
     print(table(summary, _COLUMNS))
     if summary["missed"]:
-        print(f"\n{summary['missed']} structures were missed altogether.")
+        print(f"\nMissed altogether: {counted(summary['missed'], 'structure')}.")
     for names, what in (
         (pairs.without_prediction, "labels have no prediction"),
         (pairs.without_label, "predictions have no label"),

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from fdseg import config as configuration
 from fdseg.errors import FdsegError
+from fdseg.terminal import counted
 
 if TYPE_CHECKING:
     from fdseg.predictions import Predictions
@@ -38,8 +39,11 @@ def run(config: DictConfig) -> None:
     volumes = name_volumes(files, trained[0].channel)
     predictions = _predictions(config, trained)
     if left := len(files) - len(volumes):
-        others = f"{left} file{'s' * (left > 1)} of other channels"
-        print(f"Channel {trained[0].channel:04} of {len(volumes)} volumes; {others} left out.")
+        others = f"{counted(left, 'file')} of other channels"
+        print(
+            f"Channel {trained[0].channel:04} of {counted(len(volumes), 'volume')}; "
+            f"{others} left out."
+        )
     missing = predictions.begin(volumes, config.overwrite)
     if skipped := len(volumes) - len(missing):
         print(f"{skipped} of {len(volumes)} are there already; overwrite=true does them again.")
@@ -50,7 +54,7 @@ def run(config: DictConfig) -> None:
     seconds = time.perf_counter() - start
     print(f"{len(missing) - len(problems)} done in {seconds:.1f} s: {predictions.folder}")
     if problems:
-        heading = f"{len(problems)} of {len(volumes)} volumes could not be predicted:"
+        heading = f"{len(problems)} of {counted(len(volumes), 'volume')} could not be predicted:"
         raise FdsegError("\n  ".join([heading, *problems]))
 
 

@@ -14,6 +14,7 @@ from fdseg import config as configuration
 from fdseg import runs
 from fdseg.errors import FdsegError
 from fdseg.originals import refuse_originals
+from fdseg.terminal import counted
 
 if TYPE_CHECKING:
     from fdseg.data.cache import PreparedCase
@@ -87,7 +88,7 @@ def _refuse(problems: "Sequence[Problem]") -> None:
     print(wrapped([("subject", "problem", "remedy"), *rows]), flush=True)
     names = _subjects(problems)
     raise FdsegError(
-        f"{len(names)} cases cannot be used. Do as the table says, or leave them all out with "
+        f"{counted(len(names), 'case')} cannot be used. Do as the table says, or leave out with "
         f"data.exclude=[{','.join(names)}]."
     )
 
@@ -132,7 +133,7 @@ def _warn_of_cropping(task: "Task", facts: "Sequence[Facts]") -> None:
     cut = sorted((fact for fact in facts if fact.lost), key=lambda fact: -fact.lost)
     if cut:
         print(
-            f"warning: {len(cut)} cases have labelled voxels outside of the grid "
+            f"warning: labelled voxels of {counted(len(cut), 'case')} lie outside of the grid "
             f"{task.size}, {cut[0].name} {100 * cut[0].lost:.1f} % of them. Choose a larger "
             "data.size, or data.reshape=resize.",
             file=sys.stderr,

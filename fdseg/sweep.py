@@ -22,6 +22,7 @@ from fdseg.compose import FOLDER, explain, hydra_ready
 from fdseg.data.task import Task
 from fdseg.errors import FdsegError, WrongPrecisionError
 from fdseg.precision import best_precision
+from fdseg.terminal import counted
 
 if TYPE_CHECKING:
     from fdseg.module import SegmentationModule
@@ -258,7 +259,7 @@ def counts(points: Sequence[Point]) -> str:
     names = [p.state.name for p in points]
     order = ("done", "running", "stopped", "failed", "missing")
     parts = [f"{names.count(name)} {name}" for name in order if name in names]
-    return f"{len(points)} run{'s' * (len(points) != 1)}: {', '.join(parts)}"
+    return f"{counted(len(points), 'run')}: {', '.join(parts)}"
 
 
 def label(point: Point) -> str:

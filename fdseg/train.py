@@ -21,6 +21,7 @@ from fdseg import runs
 from fdseg.compose import check_arguments
 from fdseg.errors import WrongPrecisionError
 from fdseg.sweep import Run, find, make_module, settled
+from fdseg.terminal import counted
 
 if TYPE_CHECKING:
     import lightning as L
@@ -257,7 +258,8 @@ def _print_result(result: dict[str, Any], folder: Path) -> None:
     columns = {"dice": ("Dice", 4), "hd95_mm": ("HD95 [mm]", 2), "nsd": ("NSD", 4)}
     print(table(test, columns))
     if test["missed"]:
-        print(f"  {test['missed']} structures were missed altogether: Dice 0, HD95 the diagonal.")
+        what = counted(test["missed"], "structure")
+        print(f"  Missed altogether: {what}, with Dice 0 and the diagonal as HD95.")
     print(f"\n{folder}")
 
 

@@ -151,6 +151,8 @@ class ProcessesLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run all jobs but those found done; failed ones return NaN."""
+        from fdseg.terminal import counted
+
         logs = Path(self.config.hydra.sweep.dir).absolute() / time.strftime("%Y-%m-%d-%H%M%S")
         free: SimpleQueue[dict[str, str]] = SimpleQueue()
         for environment in self.environments:
@@ -159,7 +161,10 @@ class ProcessesLauncher(Launcher):
         futures: dict[Future, Job] = {}
         jobs: list[Job] = []
         pace, total = Pace(len(job_overrides)), len(job_overrides)
-        print(f"{total} runs, {len(self.environments)} at a time; their output: {logs}", flush=True)
+        print(
+            f"{counted(total, 'run')}, {len(self.environments)} at a time; their output: {logs}",
+            flush=True,
+        )
         with together, ThreadPoolExecutor(max_workers=len(self.environments)) as pool:
             try:
                 for job in make_jobs(self.context, self.config, job_overrides):

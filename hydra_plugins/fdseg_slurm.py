@@ -64,6 +64,8 @@ class SlurmLauncher(Submitit or Launcher):  # type: ignore[misc]
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Submit one array of all jobs but those found done, and wait; failed ones return NaN."""
+        from fdseg.terminal import counted
+
         jobs = list(make_jobs(self.hydra_context, self.config, job_overrides))
         todo = [job for job in jobs if job.value() is None]
         if todo:
@@ -71,7 +73,11 @@ class SlurmLauncher(Submitit or Launcher):  # type: ignore[misc]
             number = submitted[0].job_id.partition("_")[0]
             before = len(jobs) - len(todo)
             notes = dict.fromkeys(note for job in todo if job.run for note in job.run.notes)
-            print(*notes, f"{len(todo)} runs as Slurm job {number}, {before} done before", sep="\n")
+            print(
+                *notes,
+                f"{counted(len(todo), 'run')} as Slurm job {number}, {before} done before",
+                sep="\n",
+            )
             sys.stdout.flush()
             for job, of_slurm in zip(todo, submitted, strict=True):
                 job.log = of_slurm.paths.stdout

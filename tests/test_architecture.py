@@ -25,6 +25,7 @@ LAYERS = [
         "statistics",
         "safety",
         "progress",
+        "terminal",
         "originals",
         "records",
     ],

@@ -119,7 +119,7 @@ def test_a_missed_structure_is_as_far_as_the_volume_is_large(folders, capsys):
     rows = run(folders)
     diagonal = np.linalg.norm(np.multiply(LABEL.shape, SPACING))
     assert [float(row["hd95_pooled_mm"]) for row in rows] == pytest.approx([diagonal] * 2)
-    assert "2 structures were missed altogether" in capsys.readouterr().out
+    assert "Missed altogether: 2 structures." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from fdseg.progress import progress
 from fdseg.runs import duration
+from fdseg.terminal import counted
 
 
 class RunProgress(ProgressBar):
@@ -104,6 +105,8 @@ def _estimate(trainer: L.Trainer, epoch_seconds: float) -> str:
     seconds = left * step + validations * cases * step / 3
     return (
         f"First epoch: {epoch_seconds:.1f} s, {step:.2f} s a step. The whole run takes about "
-        f"{duration(seconds)}: {trainer.max_epochs} epochs of {trainer.num_training_batches} "
-        f"steps, {validations} validations."
+        f"{duration(seconds)}: "
+        f"{counted(trainer.max_epochs or 0, 'epoch')} of "
+        f"{counted(int(trainer.num_training_batches), 'step')}, "
+        f"{counted(validations, 'validation')}."
     )

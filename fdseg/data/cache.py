@@ -25,6 +25,7 @@ from fdseg.drafts import draft
 from fdseg.errors import FdsegError
 from fdseg.progress import progress
 from fdseg.runs import sha256, whole, write_text
+from fdseg.terminal import counted
 
 _BYTES_PER_VOXEL = 32  # of the volume and of the grid, while a case is prepared (12 to 28 measured)
 VERSION = 1  # of the preprocessing: a change of what it computes makes a new hash
@@ -107,7 +108,7 @@ class Preparer:
             )
         problems = [problem for outcome in outcomes for problem in outcome]
         unusable = len({problem.subject for problem in problems})
-        raise_all(problems, f"{unusable} of {cases} cases are unusable:")
+        raise_all(problems, f"{unusable} of {counted(cases, 'case')} cannot be used:")
 
     def _workers(self, missing: Sequence[PreparedCase]) -> int:
         """As many as there are processors, but no more than memory is there for."""

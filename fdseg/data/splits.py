@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fdseg.data.cases import Case
 from fdseg.errors import FdsegError
+from fdseg.terminal import counted
 
 PARTS = ("training", "validation", "test")
 
@@ -139,7 +140,8 @@ def make_split(
     rest = {case.name for person in order if person not in taken for case in people[person]}
     if min(len(rest), *map(len, parts.values())) == 0:
         raise FdsegError(
-            f"The cohort has {len(people)} participants with {len(cases)} cases: too few for a "
+            f"The cohort has {counted(len(people), 'participant')} with "
+            f"{counted(len(cases), 'case')}: too few for a "
             "training, a validation and a test part. At least three participants are needed."
         )
 
@@ -157,7 +159,8 @@ def draw(names: Sequence[str], n: int, seed: int) -> tuple[str, ...]:
     """
     if not 1 <= n <= len(names):
         raise FdsegError(
-            f"n={n}: the training set has {len(names)} subjects. Choose n from 1 to {len(names)}."
+            f"n={n}: the training set has {counted(len(names), 'subject')}. "
+            f"Choose n from 1 to {len(names)}."
         )
     chosen = set(_shuffled(names, f"draw:{seed}")[:n])
     return tuple(name for name in names if name in chosen)

@@ -14,6 +14,7 @@ from fdseg.data.download import Archive
 from fdseg.data.splits import PARTS, Split, draw, make_split, read_split
 from fdseg.errors import FdsegError
 from fdseg.runs import sha256, write_text
+from fdseg.terminal import counted
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ class Task:
         """For a person: how many cases of how many participants, and what is left out."""
         counts = ", ".join(f"{len(getattr(self.subjects, p))} {p}" for p in PARTS)
         people = len({case.participant for case in self.found.cases})
-        text = f"{self.name}: {len(self.found.cases)} cases of {people} participants ({counts})"
+        text = f"{self.name}: {counted(len(self.found.cases), 'case')} of "
+        text += f"{counted(people, 'participant')} ({counts})"
         if self.found.left_out:
             reasons: dict[str, list[str]] = {}
             for name, reason in self.found.left_out.items():

@@ -16,12 +16,14 @@ from fdseg import config as configuration
 from fdseg.errors import FdsegError
 from fdseg.originals import refuse_originals
 from fdseg.runs import write_text
+from fdseg.terminal import counted
 
 if TYPE_CHECKING:
     from fdseg.report.contrasts import Rules
     from fdseg.report.drawing import Drawing
     from fdseg.report.findings import Findings
     from fdseg.report.page import Chapter, PageFigure
+    from fdseg.report.tables import Table
 
 
 def run(config: DictConfig) -> None:
@@ -60,12 +62,13 @@ def run(config: DictConfig) -> None:
         together = _draw(across(found), output / "figures")
     sources = [runs_table([f.study for f in found]), versions_table(collection.runs)]
     for table in (*(table for chapter in chapters for table in chapter.tables), absent, *sources):
-        table.write(output / "tables")
+        if table.rows:
+            table.write(output / "tables")
     write_scores(output / "scores.csv", [f.study for f in found])
-    print("\n".join(markdown(chapter.tables[0]) for chapter in chapters) + listed)
+    print("\n".join(map(_main, chapters)) + listed)
     write_text(output / "report.html", page(chapters, together, absent, sources, _made()))
     _remove_left(older)
-    print(f"\n{len(collection.runs)} runs, {time.perf_counter() - start:.1f} s")
+    print(f"\n{counted(len(collection.runs), 'run')}, {time.perf_counter() - start:.1f} s")
     print(output / "report.html")
 
 
@@ -101,9 +104,34 @@ def _chapter(found: "Findings", folder: Path, budget: float) -> "Chapter":
     from fdseg.report.results import arms, results
 
     drawn = _draw(figures(found), folder)
-    tables = [make(found) for make in (results, comparisons, other_trainings, arms)]
+    made = [make(found) for make in (results, comparisons, other_trainings, arms)]
+    tables = [table for table in made if table.rows]
     pictures, more = overlays(found.study, budget)
-    return Chapter(found.study, tables, drawn, pictures, more)
+    return Chapter(found.study, tables, drawn, pictures, more, _remarks(found, tables))
+
+
+def _remarks(found: "Findings", tables: Sequence["Table"]) -> list[str]:
+    """Say which tables are not there, and what they need."""
+    remarks = []
+    if not any(table.name.endswith("-results") for table in tables):
+        remarks.append(
+            "No run of none, early or late has the reference settings, so there is no table of "
+            "scores by training size."
+        )
+    if not found.contrasts:
+        remarks.append(
+            "There is nothing to compare yet. A comparison needs runs of an arm and of its "
+            "baseline with the same n, and with a seed that both have."
+        )
+    return remarks
+
+
+def _main(chapter: "Chapter") -> str:
+    """Return the first table of a chapter, with the remarks, as Markdown."""
+    from fdseg.report.tables import markdown
+
+    remarks = "".join(f"\n{remark}\n" for remark in chapter.remarks)
+    return f"{markdown(chapter.tables[0])}{remarks}"
 
 
 def _draw(drawings: Sequence["Drawing"], folder: Path) -> list["PageFigure"]:

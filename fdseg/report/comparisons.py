@@ -4,6 +4,7 @@ from fdseg.report.contrasts import SHOWN, Contrast, missing
 from fdseg.report.findings import Findings
 from fdseg.report.results import DIGITS, study_table, subjects_of
 from fdseg.report.tables import Column, Entry, Table, number, probability
+from fdseg.terminal import counted
 
 _LEAD = (
     Column("n", ("n",)),
@@ -46,8 +47,8 @@ def comparisons(found: Findings) -> Table:
         people = max(c.people for c in found.contrasts)
         notes.append(
             f"Several test cases belong to one person and are not independent: p, persons, is the "
-            f"t-test over the {people} persons, each the mean of their cases; unit=participant "
-            "takes all numbers so."
+            f"t-test over {counted(people, 'person')}, each the mean of their cases; "
+            "unit=participant takes all numbers so."
         )
     if any(c.baseline.has_whole_stems for c in found.contrasts):
         notes.append(
@@ -55,8 +56,6 @@ def comparisons(found: Findings) -> Table:
             "over it, and not what it gains over none, is due to the split: to the frequencies, or "
             "to the small grid of the low band."
         )
-    if not found.contrasts:
-        notes.append("No arm has a baseline of its own settings at the same n.")
     notes += [*_unlike_seeds(found), *missing(found.contrasts)]
     rows = tuple(_over_subjects(c, persons) for c in found.contrasts)
     return study_table(found, "comparisons", "Paired comparisons", columns, rows, notes)

@@ -11,6 +11,7 @@ from fdseg.data.cache import PreparedCase
 from fdseg.frequency.spectrum import edges, radial_power, share_above
 from fdseg.progress import progress
 from fdseg.report.drawing import Drawing, look, panels
+from fdseg.terminal import counted
 
 #: What is measured, in the order of the tables, and how it is drawn.
 KINDS = {"image": "#4d4d4d", "label": "#0072b2", "boundary": "#d55e00"}
@@ -108,8 +109,8 @@ def spectra(name: str, title: str, measured: Sequence[CaseEnergies], theta: floa
     shares = ", ".join(f"{kind} {100 * share:.1f} %" for kind, share in means.items())
     return Drawing(
         name,
-        f"Radial power spectra of {len(measured)} cases: median, and the 5th to 95th percentile. "
-        "Energy above θ lies outside of the box of the split.",
+        f"Radial power spectra of {counted(len(measured), 'case')}: median, and the 5th to 95th "
+        "percentile. Energy above θ lies outside of the box of the split.",
         f"{title}: energy above θ = {theta:g}: {shares}.",
         figure,
     )

@@ -17,6 +17,7 @@ import yaml
 from fdseg.config import scientific
 from fdseg.result import require_whole
 from fdseg.runs import summarise, task_folder
+from fdseg.terminal import counted
 
 #: The scores of a case that a report compares.
 METRICS = ("dice", "hd95_mm")
@@ -156,7 +157,8 @@ def _unfinished(folder: Path) -> UnusableError:
     except (OSError, ValueError):
         epochs = 0
     return UnusableError(
-        "unfinished", f"no result.json, {epochs} epochs done; the same command goes on with it"
+        "unfinished",
+        f"no result.json, {counted(epochs, 'epoch')} done; the same command goes on with it",
     )
 
 

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from fdseg.report.arms import Study
 from fdseg.report.pictures import Overlay
 from fdseg.report.tables import Table
+from fdseg.terminal import counted
 
 _HERE = Path(__file__).parent
 
@@ -27,13 +28,23 @@ class PageFigure:
 
 @dataclass(frozen=True)
 class Chapter:
-    """All that the page says of one study; ``more`` overlays did not fit."""
+    """All that the page says of one study.
+
+    Attributes:
+        study: of the chapter.
+        tables: that have rows.
+        figures: with their captions.
+        overlays: as many as fit.
+        more: number of overlays that did not fit.
+        remarks: on what is not there yet.
+    """
 
     study: Study
     tables: Sequence[Table]
     figures: Sequence[PageFigure]
     overlays: Sequence[Overlay]
     more: int
+    remarks: Sequence[str] = ()
 
 
 def page(
@@ -63,6 +74,7 @@ def page(
         lstrip_blocks=True,
     )
     environment.filters["data_uri"] = _data_uri
+    environment.filters["counted"] = counted
     style, script = ((_HERE / name).read_text() for name in ("page.css", "page.js"))
     return environment.get_template("page.html").render(
         chapters=chapters,

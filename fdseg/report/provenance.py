@@ -9,6 +9,7 @@ from fdseg.report.arms import Study
 from fdseg.report.contrasts import SHOWN
 from fdseg.report.finished import METRICS, Run
 from fdseg.report.tables import Column, Entry, Table, number
+from fdseg.terminal import counted
 
 
 def runs_table(studies: Sequence[Study]) -> Table:
@@ -49,7 +50,7 @@ def versions_table(runs: Sequence[Run]) -> Table:
     rows = []
     for package, versions in counts.items():
         text = ", ".join(
-            version if len(versions) == 1 else f"{version} ({count} runs)"
+            version if len(versions) == 1 else f"{version} ({counted(count, 'run')})"
             for version, count in versions.most_common()
         )
         rows.append((Entry(package, (package,)), Entry(text, (text,))))

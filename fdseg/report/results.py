@@ -11,6 +11,7 @@ from fdseg.report.finished import METRICS
 from fdseg.report.paper import FUSIONS, PAPER, Measured
 from fdseg.report.tables import Column, Entry, Table, mean_sem, number
 from fdseg.statistics import SubjectScores
+from fdseg.terminal import counted
 
 #: After the point, as the paper prints both scores.
 DIGITS = 2
@@ -95,7 +96,7 @@ def left_out(folders: Sequence[LeftOut], root: Path) -> Table:
         tuple(Entry(text, (text,)) for text in (_below(item.folder, root), item.kind, item.reason))
         for item in folders
     )
-    return Table("left_out", f"Left out: {len(rows)} folders", columns, rows)
+    return Table("left_out", f"Left out: {counted(len(rows), 'folder')}", columns, rows)
 
 
 def _result(found: Findings, n: int, fusion: str, with_paper: bool) -> tuple[Entry, ...]:

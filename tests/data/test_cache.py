@@ -239,7 +239,7 @@ def test_several_bad_cases_are_reported_at_once_and_only_good_ones_are_cached(ms
     bad = dict(zip(list(msd.images)[1:5], faults, strict=True))
     for name, fault in bad.items():
         FAULTS[fault][1](msd, name)
-    with pytest.raises(FdsegError, match="4 of 10 cases are unusable:") as caught:
+    with pytest.raises(FdsegError, match="4 of 10 cases cannot be used:") as caught:
         preparer(tmp_path / "cache")(msd.cases(), digests(msd))
     for name in msd.images:
         assert (f"\n  {name}: " in str(caught.value)) == (name in bad)

@@ -194,7 +194,7 @@ class TestProvenance:
         runs = [run for arm in study.arms for run in arm.runs[4]]
         runs[0].manifest["versions"]["torch"] = "2.9.0"
         rows = {row[0].text: row[1].text for row in versions_table(runs).rows}
-        assert rows["torch"] == "2.13.0 (3 runs), 2.9.0 (1 runs)"
+        assert rows["torch"] == "2.13.0 (3 runs), 2.9.0 (1 run)"
         assert rows["fdseg"] == "0.1.0"
 
     def test_a_manifest_of_other_kinds_does_no_harm(self, study):

@@ -231,7 +231,7 @@ def test_a_cancelled_and_a_failed_run_leave_the_others_alone_and_the_same_comman
     assert printed.count("n=999: the training set has") >= 2
     status, printed = finish(start(tmp_path, *words, *SLURM))
     assert status == 0, printed
-    assert "1 runs as Slurm job" in printed
+    assert "1 run as Slurm job" in printed
     assert [numbers(folder) for folder in where] == [
         local["seed=0 fusion=none"], local["seed=0 fusion=early"]
     ]  # fmt: skip
