@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fdseg.compose import FOLDER, check_keys, explain
 from fdseg.errors import FdsegError, Stopped, not_written
+from fdseg.values import RULES, require_value
 
 #: Keys that never change a number in a result: places, devices, views, and speed.
 OPERATIONAL = frozenset(
@@ -177,10 +178,11 @@ def resolve(config: DictConfig) -> DictConfig:
     relative folder is one below the current folder.
 
     Raises:
-        FdsegError: a key has a value of the wrong kind.
+        FdsegError: a key has a value that can never be right.
     """
     if "folder" in config.data:
         _resolve_own(config.data)
+    check_values(config)
     if not config.data.root:
         config.data.root = None
         config.data.size = scaled_size(config.data.size, config.data.phantom.scale)
@@ -188,13 +190,20 @@ def resolve(config: DictConfig) -> DictConfig:
         config.network.split = None
     every, epochs = config.trainer.check_val_every_n_epoch, config.trainer.max_epochs
     config.trainer.check_val_every_n_epoch = min(every, epochs)  # a short run validates at its end
-    for key in ("n", "seed"):
-        value = config[key]
-        if not isinstance(value, int) or isinstance(value, bool) or value < (key == "n"):
-            raise FdsegError(f"{key}={value}: expected a whole number, 1 or more for n.")
-    if config.checkpoint not in ("best", "last"):
-        raise FdsegError(f"checkpoint={config.checkpoint}: expected best or last.")
     return config
+
+
+def check_values(config: DictConfig) -> None:
+    """Refuse values that can never be right, whether they would be used or not.
+
+    Raises:
+        FdsegError: names the first key with such a value.
+    """
+    for key in RULES:
+        value = OmegaConf.select(config, key, default=...)
+        if value is not ...:
+            plain = OmegaConf.is_config(value)
+            require_value(key, OmegaConf.to_container(value) if plain else value)
 
 
 def several(value: Any) -> list[str]:

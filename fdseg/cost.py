@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from fdseg.config import check_values
 from fdseg.runs import duration
 from fdseg.sweep import Point, configurations, make_module
 from fdseg.terminal import counted
@@ -99,6 +100,7 @@ def _groups(words: Sequence[str]) -> Iterator[list[DictConfig]]:
     groups: dict[str, list[DictConfig]] = {}
     for chosen in [[f"+sweep={name}", *rest] for name in names] or [rest]:
         for _, _, config in configurations(chosen):
+            check_values(config)
             key = str((config.data.name, config.network, config.loader.batch_size))
             groups.setdefault(key, []).append(config)
     yield from groups.values()

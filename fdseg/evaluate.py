@@ -41,6 +41,7 @@ def run(config: DictConfig) -> None:
     from fdseg.data.problems import listed
     from fdseg.report.table import table
 
+    configuration.check_values(config)
     folders = {key: Path(config[key]) for key in ("predictions", "labels")}
     pairs, output = find_pairs(**folders), Path(config.output)
     refuse_originals([output], [p for k, f in folders.items() for p in find_maps(f, k).values()])

@@ -28,6 +28,7 @@ LAYERS = [
         "terminal",
         "originals",
         "records",
+        "values",
     ],
     ["networks", "data", "memory"],
     ["module", "manifest", "trained", "inference", "windows", "portable"],

@@ -8,6 +8,7 @@ from pathlib import Path
 from fdseg.data.cases import Case, Cohort, matches, require_folder, require_unique
 from fdseg.data.problems import raise_all, unless_one
 from fdseg.errors import FdsegError
+from fdseg.values import require_value
 
 _ANY_SESSION = "ses-*"
 
@@ -36,8 +37,7 @@ class BIDSCohort:
         group: str | None = "group",
         unlabelled: str = "error",
     ) -> None:
-        if unlabelled not in ("error", "leave_out"):
-            raise FdsegError(f"data.cohort.unlabelled={unlabelled}: expected error or leave_out.")
+        require_value("data.cohort.unlabelled", unlabelled)
         for kind, pattern in (("image", image), ("label", label)):
             fields = set(re.findall(r"{(.*?)}", pattern))
             if fields != {"participant"} or Path(pattern).is_absolute():

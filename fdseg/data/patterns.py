@@ -9,6 +9,7 @@ from fdseg.data.cases import Case, Cohort, matches, require_folder
 from fdseg.data.participants import ParticipantRule
 from fdseg.data.problems import raise_all, unless_one
 from fdseg.errors import FdsegError
+from fdseg.values import require_value
 
 _FIELD = "{case}"
 
@@ -34,8 +35,7 @@ class PatternCohort:
         participant: str | None = None,
         unlabelled: str = "error",
     ) -> None:
-        if unlabelled not in ("error", "leave_out"):
-            raise FdsegError(f"data.cohort.unlabelled={unlabelled}: expected error or leave_out.")
+        require_value("data.cohort.unlabelled", unlabelled)
         for kind, pattern in (("image", image), ("label", label)):
             path = PurePosixPath(pattern)
             fields = set(re.findall(r"{.*?}", pattern))

@@ -11,7 +11,7 @@ import torchio as tio
 from scipy import ndimage
 
 from fdseg.data.nifti import Volume
-from fdseg.errors import FdsegError
+from fdseg.values import require_value
 
 _SLAB = 2**22  # native voxels brought back at a time: 16 MB for each channel
 
@@ -75,8 +75,7 @@ class Preprocessing:
     reshape: Literal["crop_or_pad", "resize"]
 
     def __post_init__(self) -> None:
-        if self.reshape not in ("crop_or_pad", "resize"):
-            raise FdsegError(f"data.reshape={self.reshape}: expected crop_or_pad or resize.")
+        require_value("data.reshape", self.reshape)
 
     def __call__(
         self, image: Volume, label: np.ndarray | None = None

@@ -10,6 +10,7 @@ from pathlib import Path
 from fdseg.data.cases import Case
 from fdseg.errors import FdsegError
 from fdseg.terminal import counted
+from fdseg.values import require_value
 
 PARTS = ("training", "validation", "test")
 
@@ -46,7 +47,7 @@ def read_split(path: Path, cases: Sequence[Case], by: str = "participant") -> Sp
         FdsegError: the file is missing or malformed, names an unknown subject or one twice, leaves
             a part empty, or (unless ``by`` is ``file``) puts one person into two parts.
     """
-    _require_known(by)
+    require_value("data.split.by", by)
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
         parts = {part: _names(content[part]) for part in PARTS}
@@ -86,11 +87,6 @@ def _names(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _require_known(by: str) -> None:
-    if by not in ("participant", "file"):
-        raise FdsegError(f"data.split.by={by}: expected participant or file.")
-
-
 def _refuse_shared_participants(path: Path, split: Split, participants: dict[str, str]) -> None:
     part_of: dict[str, str] = {}
     for part in PARTS:
@@ -123,7 +119,7 @@ def make_split(
     Raises:
         FdsegError: the cohort is too small for three parts.
     """
-    _require_known(by)
+    require_value("data.split.by", by)
     people: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
         people[case.participant if by == "participant" else case.name].append(case)

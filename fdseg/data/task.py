@@ -15,6 +15,7 @@ from fdseg.data.splits import PARTS, Split, draw, make_split, read_split
 from fdseg.errors import FdsegError
 from fdseg.runs import sha256, write_text
 from fdseg.terminal import counted
+from fdseg.values import require_value
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,7 @@ class Task:
         Raises:
             FdsegError: the cohort is missing, incomplete or ambiguous.
         """
-        if self.unlabelled not in ("error", "leave_out"):
-            raise FdsegError(f"data.unlabelled={self.unlabelled}: expected error or leave_out.")
+        require_value("data.unlabelled", self.unlabelled)
         cohort = self.cohort(self._root(), self.exclude)
         unknown = [name for name in self.exclude if name not in cohort.left_out]
         if unknown:

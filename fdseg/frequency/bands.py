@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from fdseg.errors import FdsegError
+from fdseg.values import require_value
 
 
 def cutoff(size: int, theta: float) -> int:
@@ -73,15 +73,9 @@ def axis_thetas(theta: float | Sequence[float]) -> tuple[float, float, float]:
     Raises:
         FdsegError: θ is not one or three numbers in (0, 1].
     """
-    values = tuple(theta) if isinstance(theta, Sequence) else (theta, theta, 1.0)
-    if len(values) != 3 or not all(
-        isinstance(t, (int, float)) and not isinstance(t, bool) and 0 < t <= 1 for t in values
-    ):
-        raise FdsegError(
-            f"theta={theta}: expected one number in (0, 1] for x and y, or one per axis, "
-            "such as theta=0.1 or theta=[0.1,0.1,1]."
-        )
-    return tuple(float(t) for t in values)  # type: ignore[return-value]
+    require_value("theta", theta)
+    x, y, z = theta if isinstance(theta, Sequence) else (theta, theta, 1.0)
+    return float(x), float(y), float(z)
 
 
 def warn_if_only_mean(sizes: Sequence[int], thetas: Sequence[float]) -> None:

@@ -5,8 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fdseg.errors import FdsegError
 from fdseg.frequency.split import Split
+from fdseg.values import require_value
 
 
 class WholeSplit(Split):
@@ -37,8 +37,7 @@ class OneBandSplit(Split):
 
     def __init__(self, split: Split, band: Literal["low", "high"]) -> None:
         super().__init__()
-        if band not in ("low", "high"):
-            raise FdsegError(f"split.band={band}: expected low or high.")
+        require_value("split.band", band)
         self.split, self.band = split, band
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

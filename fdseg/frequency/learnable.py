@@ -9,6 +9,7 @@ from fdseg.errors import FdsegError
 from fdseg.frequency.bands import axis_thetas, frequencies
 from fdseg.frequency.mask import join, separate
 from fdseg.frequency.split import Split
+from fdseg.values import require_value
 
 _SMALLEST = 1e-6  # θ stays above 0
 
@@ -34,8 +35,7 @@ class LearnableSplit(Split):
         self.axes = [axis for axis, start in enumerate(axis_thetas(theta)) if start < 1]
         if not self.axes:
             raise FdsegError(f"theta={theta}: all axes are whole, so there is no width to learn.")
-        if not softness > 0:
-            raise FdsegError(f"split.softness={softness}: expected a positive number, such as 0.5.")
+        require_value("split.softness", softness)
         self.softness = softness
         starts = [theta[axis] for axis in self.axes] if isinstance(theta, Sequence) else [theta]
         self.theta = nn.Parameter(torch.tensor(starts, dtype=torch.float32))

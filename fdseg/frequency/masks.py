@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from fdseg.errors import FdsegError
 from fdseg.frequency.bands import axis_thetas, cutoff, frequencies, warn_if_only_mean
+from fdseg.values import require_value
 
 Theta = float | Sequence[float]
 Mask = Callable[[Sequence[int]], Tensor]
@@ -41,8 +41,7 @@ def butterworth(size: Sequence[int], theta: Theta, order: float = 2) -> Tensor:
     Raises:
         FdsegError: the order is not positive.
     """
-    if not order > 0:
-        raise FdsegError(f"split.mask.order={order}: expected a positive number, such as 2.")
+    require_value("split.mask.order", order)
     return _half(1 / (1 + _square_radius(size, theta) ** order))
 
 
