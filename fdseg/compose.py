@@ -12,10 +12,11 @@ from typing import Any
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from fdseg.errors import FdsegError
+from fdseg.words import unreadable
 
 _PACKAGE = Path(__file__).parent
 #: The configuration folder: inside the package in a wheel, beside it in a checkout.
@@ -166,6 +167,8 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
         name: of the primary configuration.
         words: of the command line.
     """
+    if isinstance(error, OverrideParseException):
+        return unreadable(error.override)
     text = str(error)
     groups = [g for g in _defaults(name) if " " not in g]
     bad = re.search(r"(?:Could not override|Could not append to config\. .*) '([\w.@/]+)'", text)

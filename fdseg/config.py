@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fdseg.compose import FOLDER, check_keys, explain
 from fdseg.errors import FdsegError, Stopped, not_written
 from fdseg.values import RULES, require_value
+from fdseg.words import with_paths
 
 #: Keys that never change a number in a result: places, devices, views, and speed.
 OPERATIONAL = frozenset(
@@ -113,6 +114,7 @@ def entry_point(run: Callable[[DictConfig], float | None], name: str) -> Callabl
             logging.getLogger(noisy).setLevel(logging.WARNING)
         then = {"train": "repeat the command to go on"}.get(name, "what is done stays")
         with errors_in_one_line(name, then):
+            sys.argv[1:] = with_paths(sys.argv[1:])
             hydra.main(version_base="1.3", config_path=str(FOLDER), config_name=name)(work)()
 
     return main

@@ -14,7 +14,7 @@ SIGNS = {"done": "●", "running": "▶", "stopped": "◐", "failed": "✗", "mi
 EPILOG = """\
 examples:
   python -m fdseg.status +sweep=table3_hippocampus
-  python -m fdseg.status +experiment=heart fusion=none,early,late seed=range(10) --json
+  python -m fdseg.status +experiment=heart fusion=none,early,late 'seed=range(10)' --json
   python -m fdseg.status --cost +sweep=table3_spleen,table3_heart
 """
 

@@ -23,6 +23,7 @@ from fdseg.data.task import Task
 from fdseg.errors import FdsegError, WrongPrecisionError
 from fdseg.precision import best_precision
 from fdseg.terminal import counted
+from fdseg.words import with_paths
 
 if TYPE_CHECKING:
     from fdseg.module import SegmentationModule
@@ -166,7 +167,7 @@ def configurations(
     Raises:
         FdsegError: a word is not understood, or the sweep is a search without a fixed grid.
     """
-    jobs = _jobs(words)
+    jobs = _jobs(with_paths(words))
     values: dict[str, set[str]] = {}
     for job in jobs:
         for word in job:

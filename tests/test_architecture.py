@@ -32,7 +32,17 @@ LAYERS = [
     ],
     ["networks", "data", "memory"],
     ["module", "manifest", "trained", "inference", "windows", "portable"],
-    ["callbacks", "report", "compose", "config", "sweep", "cost", "predictions", "responses"],
+    [
+        "callbacks",
+        "report",
+        "compose",
+        "config",
+        "sweep",
+        "cost",
+        "predictions",
+        "responses",
+        "words",
+    ],
     ["train", "status", "predict", "evaluate", "prepare", "export", "spectra", "diagnose", "sync"],
 ]
 
@@ -44,7 +54,7 @@ WALLS = {
     "torchio": ["data"],
     "nibabel": ["data"],
     "lightning": ["module", "callbacks", "data/datamodule", "train"],
-    "hydra": ["compose", "config", "sweep", *COMMANDS],
+    "hydra": ["compose", "config", "sweep", "words", *COMMANDS],
     "omegaconf": ["compose", "config", "sweep", "cost", *COMMANDS],
     "wandb": [],
 }
