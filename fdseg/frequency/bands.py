@@ -47,15 +47,26 @@ def frequencies(size: Sequence[int]) -> list[Tensor]:
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # a cached matrix must also serve training
 def down_matrix(size: int, theta: float) -> Tensor:
-    """The matrix ``down[m, N]`` (float64): band-limit an axis, then sample it at m points."""
-    m, k = band_size(size, theta), cutoff(size, theta)
+    """The matrix ``down[m, N]`` (float64): band-limit an axis, then sample it at m points.
+
+    The sum over |k| ≤ K of cos 2πk(j/m − n/N) is Dirichlet's kernel, sin(πq/N) / sin(πq/mN) with
+    q = jN − nm.
+    """
+    m = band_size(size, theta)
     if m == size:
         return torch.eye(size, dtype=torch.float64, device="cpu")
-    j = torch.arange(m, dtype=torch.float64, device="cpu")[:, None] / m
-    n = torch.arange(size, dtype=torch.float64, device="cpu")[None, :] / size
-    phase = 2 * torch.pi * (j - n)
-    waves = (2 * torch.cos(f * phase) for f in range(1, k + 1))
-    return sum(waves, start=torch.ones_like(phase)) / size
+    j = torch.arange(m, device="cpu")[:, None]
+    n = torch.arange(size, device="cpu")[None, :]
+    # Whole numbers keep the sines' arguments exact, and within the period about 0.
+    q = _about_zero(j * size - n * m, m * size)
+    upper = torch.sin(torch.pi * _about_zero(q, 2 * size).double() / size)
+    lower = torch.sin(torch.pi * q.double() / (m * size))
+    return (upper / lower).where(q != 0, float(m)) / size
+
+
+def _about_zero(values: Tensor, period: int) -> Tensor:
+    half = period // 2
+    return (values + half) % period - half
 
 
 def up_matrix(size: int, theta: float) -> Tensor:

@@ -1,6 +1,7 @@
 """The matrices of one axis, against the definition of a band-limited projection."""
 
 import math
+import time
 import warnings
 from fractions import Fraction
 
@@ -88,6 +89,23 @@ def test_the_projection_is_a_mask_on_the_fourier_coefficients(size, theta):
     expected = np.fft.ifft(mask[:, None] * np.fft.fft(np.eye(size), axis=0), axis=0)
     assert np.abs(expected.imag).max() < 1e-12
     close(up_matrix(size, theta) @ down_matrix(size, theta), torch.from_numpy(expected.real.copy()))
+
+
+@pytest.mark.parametrize(("size", "theta"), [(20, 0.1), (56, 0.1), (160, 0.9), (511, 0.9)])
+def test_down_is_a_sum_of_cosines_to_the_last_digits(size, theta):
+    k, m = cutoff(size, theta), band_size(size, theta)
+    j, n = np.arange(m, dtype=int)[:, None], np.arange(size, dtype=int)[None, :]
+    turns = (j * size - n * m) % (m * size)
+    waves = np.cos(2 * np.pi * np.arange(m * size) / (m * size))  # of every argument there is
+    expected = 1 + sum(2 * waves[f * turns % (m * size)] for f in range(1, k + 1))
+    assert np.abs(down_matrix(size, theta).numpy() - expected / size).max() < 2e-15
+
+
+def test_a_long_axis_costs_no_more_than_its_matrix():
+    before = time.perf_counter()
+    matrix = down_matrix(2048, 0.97)  # 4 million entries of 993 cosines each
+    assert time.perf_counter() - before < 5
+    close(matrix.sum(dim=1), torch.ones(1987, dtype=torch.float64))
 
 
 @few
