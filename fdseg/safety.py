@@ -23,7 +23,11 @@ from fdseg.errors import FdsegError, first_line
 
 #: Whose classes a configuration may name.
 PACKAGES = ("fdseg", "torch", "torchio", "lightning", "monai")
-_FUNCTIONS = ("fdseg.metrics.score",)
+_MASKS = tuple(
+    f"fdseg.frequency.masks.{name}"
+    for name in ("box", "ball", "gaussian", "butterworth", "random", "complement")
+)
+_FUNCTIONS = ("fdseg.metrics.score", *_MASKS)
 #: Where parts of networks are. Elsewhere in the same packages are classes that start processes
 #: (torch.distributed), run what they are told (lightning's CLI) or evaluate text (monai.bundle).
 _NETWORKS = ("fdseg.networks", "fdseg.frequency", "monai.networks", "torch.nn")
@@ -89,6 +93,8 @@ def build(node: Any, path: Path, key: str = "network", trust: Sequence[str] = ()
         return {k: build(value, path, f"{key}.{k}", trust) for k, value in node.items()}
     # Refused before anything inside it is made.
     part = _resolve(node["_target_"], path, f"{key}._target_", trust)
+    if node["_target_"] in _MASKS and node.get("_partial_") is not True:
+        raise FdsegError(f"{path}: {key}: a mask is made when its grid is known (_partial_: true).")
     values = {
         k: build(value, path, f"{key}.{k}", trust) for k, value in node.items() if k not in _SPENT
     }
@@ -211,10 +217,14 @@ def _resolve(name: Any, path: Path, key: str, trust: Sequence[str]) -> Any:
         part = getattr(importlib.import_module(module), last)
     except (ImportError, AttributeError) as error:
         raise FdsegError(f"{path}: {key}={name}: {first_line(error).rstrip('.')}.") from None
-    if _trusted(name, trust) or (
-        isinstance(part, type)
-        and issubclass(part, nn.Module)
-        and _trusted(part.__module__, _NETWORKS)
+    if (
+        name in _MASKS
+        or _trusted(name, trust)
+        or (
+            isinstance(part, type)
+            and issubclass(part, nn.Module)
+            and _trusted(part.__module__, _NETWORKS)
+        )
     ):
         return part
     raise FdsegError(_refusal(path, key, name, _NETWORKS))

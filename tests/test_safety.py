@@ -246,6 +246,14 @@ def test_a_command_refuses_a_forged_run_in_words(command, node, change, marker, 
 # What fdseg's own runs hold is not refused
 
 
+@pytest.mark.parametrize("split", sorted(p.stem for p in FOLDER.glob("split/*.yaml")))
+def test_a_run_with_any_split_is_read(split, make_run, tmp_path):
+    words = ["fusion=early", f"split={split}", "data.size=[16,20,12]"]
+    folder = make_run(tmp_path / "run", *words)
+    theirs = instantiate(compose("train", "theta=0.3", *words).network.split)
+    assert str(read_run(folder).network.split) == str(theirs)
+
+
 @pytest.mark.parametrize(
     "options",
     [
