@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from fdseg import config as configuration
 from fdseg import runs
 from fdseg.errors import FdsegError
+from fdseg.terminal import counted
 
 if TYPE_CHECKING:
     from fdseg.report.finished import Run
@@ -53,7 +54,9 @@ def run(config: DictConfig) -> None:
     listed = f"{markdown(left_out(absent, root))}\n" if absent else ""
     if not written:
         raise FdsegError(f"runs={root}: no finished run is in it.\n\n{listed}".strip())
-    print(f"{listed}{sum(written)} runs synced, {written.count(False)} unchanged\n{output}")
+    print(
+        f"{listed}{counted(sum(written), 'run')} synced, {written.count(False)} unchanged\n{output}"
+    )
 
 
 def _sync(config: DictConfig, one: "Run", views: Path) -> bool:

@@ -265,7 +265,7 @@ def test_a_second_sync_writes_nothing_and_a_changed_run_replaces_its_own_view(
     result["validation"]["dice"] = 0.125
     (folder / "result.json").write_text(json.dumps(result))
     run(root)
-    assert "1 runs synced, 1 unchanged" in capsys.readouterr().out
+    assert "1 run synced, 1 unchanged" in capsys.readouterr().out
     views = root / "dashboards" / folder.relative_to(root)
     assert Stored(views).summary["validation/best_dice"] == 0.125  # of the one offline run
     assert Stored(views).run.run_id == live.name[-8:]
@@ -297,9 +297,9 @@ def kill(*_):
 def test_other_settings_of_the_loggers_write_the_views_anew(tmp_path, capsys):
     folder = Grid(tmp_path, "heart").add()
     for words, expected in (
-        (["logger=tensorboard"], "1 runs synced"),
+        (["logger=tensorboard"], "1 run synced"),
         (["logger=tensorboard"], "0 runs synced"),
-        (["logger=wandb", "logger.wandb.project=nuclei"], "1 runs synced"),
+        (["logger=wandb", "logger.wandb.project=nuclei"], "1 run synced"),
     ):
         run(tmp_path, *words)
         assert expected in capsys.readouterr().out
@@ -330,7 +330,7 @@ def test_unfinished_foreign_and_corrupt_folders_are_listed_and_left_out(tmp_path
     ):  # fmt: skip
         (line,) = (line for line in printed.splitlines() if folder.name in line)
         assert kind in line
-    assert "1 runs synced" in printed
+    assert "1 run synced" in printed
     records = list((tmp_path / "dashboards").rglob(sync.RECORD))
     assert [record.parent.name for record in records] == [good.name]
 
