@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import yaml
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from fdseg.errors import FdsegError, first_line
 
@@ -32,6 +33,8 @@ _FUNCTIONS = ("fdseg.metrics.score", *_MASKS)
 #: (torch.distributed), run what they are told (lightning's CLI) or evaluate text (monai.bundle).
 _NETWORKS = ("fdseg.networks", "fdseg.frequency", "monai.networks", "torch.nn")
 _LARGEST, _DEEPEST = 2**17, 30  # bytes and levels of a configuration; a run's has 4,000 and 6
+_MOST = 2**16  # a number in a network: nothing is made in a larger one, but from a seed
+_CALLS, _FEW = 100, 10_000  # of PyTorch, to make a tensor of a network; the configuration's need 8
 _SPENT = ("_target_", "_convert_", "_recursive_")  # of Hydra's words; all here is plain, and made
 _CLASS = re.compile(r"([a-z][A-Za-z0-9_]*\.)+[A-Z][A-Za-z0-9_]*", re.ASCII)
 
@@ -88,6 +91,9 @@ def build(node: Any, path: Path, key: str = "network", trust: Sequence[str] = ()
     if not isinstance(node, dict):
         if isinstance(node, str) and re.search(r"[/\\]", node) and not trust:
             raise FdsegError(f"{path}: {key}={node}: a network is not made of files or addresses.")
+        most = 2**64 if key.endswith(".seed") else _MOST
+        if isinstance(node, int | float) and not abs(node) <= most and not trust:
+            raise FdsegError(f"{path}: {key}={node}: a network cannot be made with this number.")
         return node
     if "_target_" not in node:
         return {k: build(value, path, f"{key}.{k}", trust) for k, value in node.items()}
@@ -102,12 +108,46 @@ def build(node: Any, path: Path, key: str = "network", trust: Sequence[str] = ()
     try:
         make = functools.partial(part, *arguments, **values)
         return make if partial else make()
-    except FdsegError:
-        raise
     except Exception as error:
         raise FdsegError(
             f"{path}: {key} cannot be made ({first_line(error).rstrip('.')})."
         ) from None
+
+
+def outline(node: Any, path: Path, tensors: int) -> nn.Module:
+    """Make a network as :func:`build` does, but of shapes alone, on PyTorch's meta device.
+
+    It takes no memory and computes nothing, whatever the size of the network.
+
+    Args:
+        node: the configuration.
+        path: of the file it is from, for messages.
+        tensors: that its checkpoint holds.
+
+    Raises:
+        FdsegError: as of :func:`build`; or the network has far more tensors.
+    """
+    with torch.device("meta"), _Limit(_CALLS * tensors + _FEW):
+        return build(node, path)
+
+
+class _Limit(TorchFunctionMode):
+    """Ends what calls PyTorch too often."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self.left = calls
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise ValueError("it has far more parts than its checkpoint")
+        kwargs = dict(kwargs or {})
+        if function is torch.linspace:  # whose numbers MONAI reads
+            kwargs["device"] = "cpu"
+        return function(*args, **kwargs)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Trained runs, read from their folders: the network, and how volumes come to it."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fdseg import runs
+from fdseg.data.header import MAX_VOXELS
+from fdseg.data.memory import available
+from fdseg.data.nifti import times
 from fdseg.data.preprocess import Preprocessing
 from fdseg.errors import FdsegError
 from fdseg.networks import SegmentationNetwork
-from fdseg.safety import build, read_config, read_weights
+from fdseg.networks.disentangled import padded_length, require_size
+from fdseg.safety import build, outline, read_config, read_weights
 
 # Lightning's words for what autocast computes in; anything else is computed in float32.
 _AUTOCAST = {
@@ -21,7 +26,7 @@ _AUTOCAST = {
     **dict.fromkeys(("16-mixed", "16"), torch.float16),
 }
 
-MAX_AXIS = 2**15 - 1  # voxels of an axis, as NIfTI can count them
+_MAKING = 32  # bytes at the most, for each that a split keeps of its grid; the random mask's
 
 
 @dataclass(frozen=True)
@@ -131,8 +136,6 @@ def read_run(
         raise FdsegError(f"{path}: not the configuration of a run ({error!r}).") from None
     if checkpoint not in ("best", "last"):
         raise FdsegError(f"checkpoint={checkpoint}: expected best or last.")
-    if len(size) != 3 or not all(_is_whole(n, MAX_AXIS) for n in size):
-        raise FdsegError(f"{path}: data.size={list(size)} is no grid of three axes.")
     if channel is not None and not (channel == 0 or _is_whole(channel, 9999)):
         raise FdsegError(f"{path}: data.cohort.channel={channel} is no number of a channel.")
     values = list(structures.values())
@@ -140,14 +143,11 @@ def read_run(
         raise FdsegError(f"{path}: data.structures={structures} has no value for each structure.")
     file = folder / "checkpoints" / f"{checkpoint}.ckpt"
     weights = read_weights(file)
-    network = build({**node, "structures": len(structures)}, path, trust=trust)
-    if not isinstance(network, SegmentationNetwork):
-        raise FdsegError(f"{path}: network is no {SegmentationNetwork.__name__}.")
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise FdsegError(f"{file}: not the weights of the network in {path} ({reason}).") from None
+    node["structures"] = len(structures)
+    if not trust:  # a network of one's own may need numbers to be made
+        _require_fit(outline(node, path, len(weights)), weights, file, path, preprocessing.size)
+    network = build(node, path, trust=trust)
+    _load(network, weights, file, path)
     digest = runs.sha256(file)
     _require_finished_with(folder, checkpoint, digest)
     return TrainedRun(
@@ -174,6 +174,39 @@ def _require_finished_with(folder: Path, checkpoint: str, digest: str) -> None:
             f"{folder}/checkpoints/{checkpoint}.ckpt: is not the file that this run was finished "
             "with: its SHA-256 is not the one in manifest.json. Put the run's own file back."
         )
+
+
+def _require_fit(
+    network: Any, weights: dict[str, Tensor], file: Path, path: Path, size: Sequence[int]
+) -> None:
+    """Refuse, before it takes memory, a network that is not its checkpoint's or its grid's."""
+    _load(network, weights, file, path, assign=True)
+    padded = [padded_length(n, network.multiple_of, network.minimum) for n in size]
+    if math.prod(padded) > MAX_VOXELS:
+        raise FdsegError(
+            f"{path}: network.multiple_of={network.multiple_of} and network.minimum="
+            f"{network.minimum} make {times(padded)} voxels of the grid, more than {MAX_VOXELS:,}."
+        )
+    # What is left without numbers is made for the grid: matrices and masks of the split.
+    made_gb = _MAKING * sum(b.nbytes for b in network.buffers() if b.is_meta) / 1e9
+    if made_gb > 1 and made_gb > available() / 1e9:
+        raise FdsegError(
+            f"{path}: the split of the grid takes about {made_gb:.0f} GB to make, more than is "
+            "free here."
+        )
+    require_size(network, size)
+
+
+def _load(
+    network: nn.Module, weights: dict[str, Tensor], file: Path, path: Path, assign: bool = False
+) -> None:
+    if not isinstance(network, SegmentationNetwork):
+        raise FdsegError(f"{path}: network is no {SegmentationNetwork.__name__}.")
+    try:
+        network.load_state_dict(weights, assign=assign)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise FdsegError(f"{file}: not the weights of the network in {path} ({reason}).") from None
 
 
 def require_agreement(trained: Sequence[TrainedRun]) -> None:

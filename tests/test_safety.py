@@ -4,6 +4,7 @@ A payload makes a file. A reader without care shows that it can, and fdseg that 
 """
 
 import functools
+import math
 import os
 import pickle
 import shutil
@@ -21,10 +22,12 @@ import yaml
 from commands import assert_refused, compose, shell
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from fdseg.config import FOLDER
 from fdseg.errors import FdsegError
-from fdseg.safety import build, read_config, read_weights
+from fdseg.safety import build, outline, read_config, read_weights
 from fdseg.trained import read_run
 
 
@@ -254,6 +257,11 @@ def test_a_run_with_any_split_is_read(split, make_run, tmp_path):
     assert str(read_run(folder).network.split) == str(theirs)
 
 
+def test_a_seed_may_be_any_number(make_run, tmp_path):
+    words = ["fusion=early", "split=random", "split.mask.seed=12345678901"]
+    assert read_run(make_run(tmp_path / "run", *words)).network.split.mask.keywords["seed"] > 2**32
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -274,6 +282,12 @@ def test_every_backbone_is_made_as_hydra_makes_it(backbone):
     node = OmegaConf.to_container(config.network, resolve=True)
     ours = build({**node, "structures": 2}, Path("config.yaml"))
     assert str(ours) == str(theirs)
+    state = theirs.state_dict()
+    shapes = outline({**node, "structures": 2}, Path("config.yaml"), len(state)).state_dict()
+    assert {name: value.shape for name, value in shapes.items()} == {
+        name: value.shape for name, value in state.items()
+    }
+    assert all(value.is_meta for value in shapes.values())
 
 
 def test_a_network_of_ones_own_needs_trust(change, tmp_path, monkeypatch):
@@ -355,6 +369,10 @@ def test_a_bomb_of_aliases_is_refused_at_once(run, marker):
         ("data.size", [16, 20, 10**9], "is no grid"),
         ("data.size", [16, 20, 1.5], "is no grid"),
         ("data.size", "big", "is no grid"),
+        ("data.size", [32767, 32767, 32767], "is no grid"),
+        ("data.size", [4097, 1, 1], "whole numbers from 1 to 4096"),
+        ("data.size", [2048, 2048, 257], "1,073,741,824 voxels at the most"),
+        ("data.size", [True, 20, 12], "is no grid"),
         ("data.reshape", "stretch", "data.reshape=stretch"),
         ("data.structures", {}, "has no value for each structure"),
         ("data.structures", {"a": 1, "b": 1}, "has no value for each structure"),
@@ -372,10 +390,103 @@ def test_a_bomb_of_aliases_is_refused_at_once(run, marker):
         ("network.fusion", "sideways", "network cannot be made (fusion='sideways'"),
         ("network.no_such_argument", 1, "network cannot be made"),
         ("network.split.theta", 7, "theta=7"),
+        ("network.features", 1500, "best.ckpt: not the weights of the network"),
+        ("network.features", 8.0, "features=8.0: expected a whole number from 1"),
+        ("network.multiple_of", 1e9, "multiple_of=1000000000.0: a network cannot be made with"),
+        ("network.multiple_of", 2.5, "multiple_of=2.5: expected a whole number from 1"),
+        ("network.multiple_of", 50000, "50000×50000×50000 voxels of the grid, more than"),
+        ("network.minimum", 30000, "30000×30000×30000 voxels of the grid, more than"),
+        ("network.minimum", 0, "minimum=0: expected a whole number from 1"),
+        ("network.backbone.dropout", math.inf, "dropout=inf: a network cannot be made with"),
+        ("network.backbone.dropout", math.nan, "dropout=nan: a network cannot be made with"),
+        ("network.backbone.levels", 10**6, "levels=1000000: a network cannot be made with"),
+        ("network.backbone.levels", 17, "levels=17: expected a whole number from 1 to 16"),
+        ("network.backbone.levels", 16, "not the weights of the network"),
     ],
 )
 def test_values_that_cannot_be_are_refused(key, value, words, change, marker):
     refused(change(key, value), marker, words)
+
+
+def mask(name, **options):
+    """The node of a split by a mask."""
+    node = {"_target_": f"fdseg.frequency.masks.{name}", "theta": 0.3, **options}
+    return {"_target_": "fdseg.frequency.MaskSplit", "mask": node}
+
+
+MONAI = {"_target_": "monai.networks.nets.", "spatial_dims": 3, "in_channels": 8, "out_channels": 8}
+#: Backbones of few characters that would take gigabytes or hours; the first two are not their
+#: checkpoint's, the others have no weights.
+LARGE = {
+    "layers": MONAI | {"_target_": "monai.networks.nets.MedNeXt", "blocks_down": [60000] * 4},
+    "window": {
+        "_target_": "monai.networks.nets.SwinUNETR", "in_channels": 8, "out_channels": 8,
+        "feature_size": 12, "window_size": 64,
+    },
+    "stride": {"_target_": "torch.nn.MaxPool3d", "kernel_size": 3, "stride": 60000},
+    "boxes": {
+        "_target_": "torch.nn.Sequential",
+        "_args_": [
+            {"_target_": "fdseg.frequency.BoxSplit", "size": [4096] * 3, "theta": 0.9 + i / 1e4}
+            for i in range(900)
+        ],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("backbone", "words"),
+    [
+        ("features", "best.ckpt: not the weights of the network"),
+        ("layers", "network.backbone cannot be made (it has far more parts than its checkpoint)"),
+        ("window", "best.ckpt: not the weights of the network"),
+        ("stride", "data.size=[16, 20, 12]: the backbone cannot take this grid"),
+        ("boxes", "the split of the grid takes about"),
+    ],
+)
+def test_a_large_network_is_refused_before_it_takes_memory_or_time(
+    backbone, words, change, run, marker
+):
+    if backbone == "features":
+        change("network.features", 1500)
+    else:
+        change("network.backbone", LARGE[backbone])
+    if backbone in ("stride", "boxes"):
+        kept = {name: value for name, value in state(run).items() if "backbone" not in name}
+        torch.save({"state_dict": kept}, run / "checkpoints" / "best.ckpt")
+    start = time.perf_counter()
+    with Largest() as made:
+        refused(run, marker, words)
+    assert time.perf_counter() - start < 10
+    assert made.bytes < 2**22  # the checkpoint's own tensors aside
+
+
+def test_what_a_large_network_would_take_is_seen_by_this_test():
+    with Largest() as made:
+        torch.zeros(2**20)
+        torch.zeros(2**40, device="meta")
+    assert made.bytes == 2**22
+
+
+class Largest(TorchDispatchMode):
+    """The bytes of the largest tensor with content that is made."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor) and not tensor.is_meta:
+                self.bytes = max(self.bytes, tensor.untyped_storage().nbytes())
+        return made
+
+
+@pytest.mark.parametrize("name", ["random", "ball"])
+def test_a_mask_is_not_made_of_a_grid_in_the_configuration(name, change, marker):
+    run = change("network.split", mask(name, size=[900, 900, 900]))
+    refused(run, marker, "network.split.mask: a mask is made when its grid is known")
+    run = change("network.split", mask(name, _partial_=True) | {"size": [60000] * 3})
+    refused(run, marker, "the split of the grid takes about 13824461 GB to make")
 
 
 # Checkpoints

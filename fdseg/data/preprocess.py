@@ -1,5 +1,6 @@
 """From a volume in its own geometry to the network's grid, and back."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -10,7 +11,9 @@ import torch
 import torchio as tio
 from scipy import ndimage
 
+from fdseg.data.header import MAX_AXIS, MAX_VOXELS
 from fdseg.data.nifti import Volume
+from fdseg.errors import FdsegError
 from fdseg.values import require_value
 
 _SLAB = 2**22  # native voxels brought back at a time: 16 MB for each channel
@@ -69,12 +72,25 @@ class Preprocessing:
         size: the network's grid X, Y, Z in voxels.
         reshape: ``crop_or_pad`` keeps the spacing and the volume's centre; ``resize`` fits the
             whole field of view into the grid (linear; labels by nearest neighbour).
+
+    Raises:
+        FdsegError: the size is no grid of three axes, or too large; or ``reshape`` is neither.
     """
 
     size: tuple[int, int, int]
     reshape: Literal["crop_or_pad", "resize"]
 
     def __post_init__(self) -> None:
+        size = self.size
+        if (
+            len(size) != 3
+            or not all(type(n) is int and 1 <= n <= MAX_AXIS for n in size)
+            or math.prod(size) > MAX_VOXELS
+        ):
+            raise FdsegError(
+                f"data.size={list(size)} is no grid: expected three whole numbers from 1 to "
+                f"{MAX_AXIS}, and {MAX_VOXELS:,} voxels at the most."
+            )
         require_value("data.reshape", self.reshape)
 
     def __call__(

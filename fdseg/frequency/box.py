@@ -1,7 +1,7 @@
 """The paper's split: a box in Fourier space, applied axis by axis as real matrices."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ class BoxSplit(Split):
         self._size: tuple[int, ...] = ()
         self._axes: list[int] = []
         if size is not None:
-            self._fit(torch.Size(size), torch.device("cpu"))
+            self._fit(torch.Size(size), torch.get_default_device())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Split ``x[b, c, X, Y, Z]`` into ``low[b, c, mx, my, mz]`` and ``high[b, c, X, Y, Z]``.
@@ -77,7 +77,7 @@ class BoxSplit(Split):
         with torch.inference_mode(False):  # a size first met in validation may be trained on later
             for axis, (n, theta) in bands:
                 for name, make in (("down", down_matrix), ("up", up_matrix)):
-                    value = make(n, theta).to(device, torch.float32) if axis in self._axes else None
+                    value = _on(device, make, n, theta) if axis in self._axes else None
                     self.register_buffer(f"{name}{axis}", value, persistent=False)
 
     def _matrix(self, name: str, axis: int, dtype: torch.dtype) -> Tensor:
@@ -104,6 +104,13 @@ class BoxSplit(Split):
             small = _apply(matrix, small, order.index(2 + axis))
         matrix = self._matrix("up", first, base.dtype)
         return _apply(matrix, small.to(base.dtype), order.index(2 + first), base)
+
+
+def _on(device: torch.device, make: Callable[[int, float], Tensor], n: int, theta: float) -> Tensor:
+    if device.type != "meta":
+        return make(n, theta).to(device, torch.float32)
+    down = torch.empty(band_size(n, theta), n, device=device)  # only shapes are tried there
+    return down if make is down_matrix else down.T
 
 
 def _without_autocast(x: Tensor) -> torch.autocast:

@@ -33,7 +33,7 @@ class MaskSplit(Split):
         self._size: tuple[int, ...] = ()
         self.transfer: Tensor
         if size is not None:
-            self._fit(torch.Size(size), torch.device("cpu"))
+            self._fit(torch.Size(size), torch.get_default_device())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Split ``x[b, c, X, Y, Z]`` into ``low`` and ``high`` of its shape, which add up to it."""

@@ -4,10 +4,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fdseg.errors import FdsegError
+
 # PyTorch (aten/src/ATen/native/Convolution.cpp, use_mkldnn) runs a float32 convolution on the CPU
 # through oneDNN only from two volumes or this many values of c·X·Y on; below, it takes a path that
 # was measured 3 to 4 times slower.
 _SLOW_BELOW = 20480
+
+
+def require_counts(most: int = 2**16, **counts: int) -> None:
+    """Refuse what cannot be a number of channels, levels or voxels.
+
+    Raises:
+        FdsegError: a count, by its name, is not a whole number from 1 to the most there can be.
+    """
+    for name, count in counts.items():
+        if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= most:
+            raise FdsegError(f"{name}={count}: expected a whole number from 1 to {most}.")
 
 
 class Conv3x3x3(nn.Conv3d):

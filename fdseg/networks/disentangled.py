@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from fdseg.errors import FdsegError, first_line
 from fdseg.frequency import BoxSplit, Split
-from fdseg.networks.conv import Conv3x3x3
+from fdseg.networks.conv import Conv3x3x3, require_counts
 from fdseg.networks.unet import ConvBlock
 
 Fusion = Literal["none", "early", "late"]
@@ -41,6 +41,9 @@ class SegmentationNetwork(nn.Module):
         multiple_of: the backbone's grid is padded to a multiple of this and cropped again.
         minimum: smallest grid per axis the backbone can take; smaller ones are padded to it.
         stem: makes each stem of its channels in and out.
+
+    Raises:
+        FdsegError: a number is not a whole one, or below 1.
     """
 
     def __init__(
@@ -58,6 +61,10 @@ class SegmentationNetwork(nn.Module):
         super().__init__()
         if fusion not in ("none", "early", "late"):
             raise ValueError(f"fusion={fusion!r}: expected none, early or late")
+        require_counts(
+            features=features, structures=structures, channels=channels, multiple_of=multiple_of,
+            minimum=minimum,
+        )  # fmt: skip
         self.fusion = fusion
         self.features, self.multiple_of, self.minimum = features, multiple_of, minimum
         self.split: Split | None = None if fusion == "none" else (split or BoxSplit())

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fdseg.networks.conv import Conv3x3x3
+from fdseg.networks.conv import Conv3x3x3, require_counts
+
+_MOST_LEVELS = 16  # by then a grid of 32768 voxels is one
 
 
 class NormAct(nn.Module):
@@ -67,10 +69,15 @@ class ResidualUNet(nn.Module):
         features: channels in and out, the width of the finest level.
         levels: number of levels, the finest included.
         dropout: probability of dropping a channel inside each residual level.
+
+    Raises:
+        FdsegError: a number is not a whole one, below 1, or too large.
     """
 
     def __init__(self, features: int = 8, levels: int = 3, dropout: float = 0.6) -> None:
         super().__init__()
+        require_counts(features=features)
+        require_counts(_MOST_LEVELS, levels=levels)
         widths = [features * 2**level for level in range(levels)]
         self.levels = nn.ModuleList(ResidualLevel(width, dropout) for width in widths)
         self.downs = nn.ModuleList(

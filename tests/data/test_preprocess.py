@@ -233,3 +233,17 @@ def test_a_sheared_affine_is_handled_along_the_grids_own_axes(reshape):
 def test_an_unknown_way_to_reshape_is_refused():
     with pytest.raises(FdsegError, match=r"data.reshape=stretch: expected crop_or_pad or resize"):
         Preprocessing((8, 8, 8), "stretch")
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        (8, 8), (8, 8, 8, 1), (8, 8, 0), (8, 8, 1.0), (8, 8, True), ("8", 8, 8), (4097, 8, 8),
+        (32767, 32767, 32767), (1024, 1024, 1025),
+    ],
+)  # fmt: skip
+def test_what_is_no_grid_or_too_large_a_one_is_refused(size):
+    with pytest.raises(FdsegError, match=r"^data.size=\[.*\] is no grid: expected three whole num"):
+        Preprocessing(size, "resize")
+    Preprocessing((1024, 1024, 1024), "resize")
+    Preprocessing((4096, 1, 1), "resize")

@@ -134,6 +134,14 @@ def test_an_unknown_fusion_is_refused():
         wrapped(nn.Identity(), "middle")
 
 
+@pytest.mark.parametrize("name", ["features", "structures", "channels", "multiple_of", "minimum"])
+@pytest.mark.parametrize("value", [0, -1, 1.0, 1e9, True, "8", None, 10**9])
+def test_what_is_no_number_of_channels_or_voxels_is_refused(name, value):
+    options = {"features": 8, "structures": 1, name: value}
+    with pytest.raises(FdsegError, match=f"^{name}={value}: expected a whole number from 1 to 655"):
+        SegmentationNetwork(nn.Identity(), **options)
+
+
 def test_with_late_fusion_the_backbone_never_sees_the_low_band():
     net = wrapped(Seen(), "late", split=BoxSplit(0.3))
     x = torch.randn(1, 1, 14, 13, 5)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from fdseg.errors import FdsegError
 from fdseg.networks import ResidualUNet, SegmentationNetwork
 from fdseg.networks.conv import Conv3x3x3
 from fdseg.networks.unet import NormAct, ResidualLevel
@@ -53,6 +54,12 @@ def test_a_grid_of_any_size_keeps_its_shape(size, batch):
 def test_any_number_of_levels_keeps_the_shape(levels):
     x = torch.randn(1, 2, 17, 18, 19)
     assert ResidualUNet(features=2, levels=levels)(x).shape == x.shape
+
+
+@pytest.mark.parametrize("levels", [0, 17, 10**6, 2.0, True])
+def test_levels_that_cannot_be_are_refused(levels):
+    with pytest.raises(FdsegError, match=f"^levels={levels}: expected a whole number from 1 to 16"):
+        ResidualUNet(levels=levels)
 
 
 def test_each_level_applies_its_one_convolution_twice():
