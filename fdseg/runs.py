@@ -82,8 +82,13 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def only_process(folder: Path) -> Iterator[None]:
-    """Hold a run's folder for this process; the system lets go of it when the process ends.
+def only_process(folder: Path, what: str = "run", key: str = "runs") -> Iterator[None]:
+    """Hold a folder for this process; the system lets go of it when the process ends.
+
+    Args:
+        folder: of a run, or of other work that two processes may not do at once.
+        what: the work, for messages.
+        key: of the configuration, by which the folder is chosen.
 
     Some file systems have no locks (Lustre without ``-o flock``, some of NFS). There this warns and
     goes on.
@@ -93,11 +98,11 @@ def only_process(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("w")
+        file = (folder / LOCK).open("a")
     except OSError as error:
         raise FdsegError(
-            f"{folder}: the run's folder cannot be written ({error.strerror}). Choose a folder "
-            "that can with runs=…"
+            f"{folder}: the {what}'s folder cannot be written ({error.strerror}). Choose a folder "
+            f"that can with {key}=…"
         ) from None
     with file:
         # Whoever only asks whether a run is at work holds its lock for a moment.
@@ -108,7 +113,7 @@ def only_process(folder: Path) -> Iterator[None]:
             time.sleep(0.2)
         else:
             raise FdsegError(
-                f"{folder}: another process works on this run. Wait for it, or end it."
+                f"{folder}: another process works on this {what}. Wait for it, or end it."
             )
         if held is None:
             warnings.warn(

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
+from contextlib import nullcontext
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fdseg import config as configuration
 from fdseg import runs
-from fdseg.errors import FdsegError
+from fdseg.errors import FdsegError, first_line
 from fdseg.terminal import counted
 
 if TYPE_CHECKING:
@@ -31,7 +33,8 @@ def run(config: DictConfig) -> None:
     """Write the views of all finished runs that have none, or whose files have changed since.
 
     Raises:
-        FdsegError: there is no finished run or no logger, or the views cannot be written or sent.
+        FdsegError: there is no finished run or no logger, another sync is at work, or the views
+            cannot be written or sent.
     """
     if not config.logger:
         raise FdsegError("logger: names none. Choose logger=all, wandb or tensorboard.")
@@ -46,11 +49,12 @@ def run(config: DictConfig) -> None:
     bar = partial(progress, unit="run")
     collection = collect(root, skip=output, progress=partial(bar, title="Reading runs"))
     absent, written = [*collection.left_out], []
-    for one in bar(collection.runs, title="Syncing"):
-        try:
-            written.append(_sync(config, one, output / one.folder.relative_to(root)))
-        except UnusableError as problem:
-            absent.append(LeftOut(one.folder, problem.kind, problem.reason))
+    with runs.only_process(output, "sync", "output") if collection.runs else nullcontext():
+        for one in bar(collection.runs, title="Syncing"):
+            try:
+                written.append(_sync(config, one, output / one.folder.relative_to(root)))
+            except UnusableError as problem:
+                absent.append(LeftOut(one.folder, problem.kind, problem.reason))
     listed = f"{markdown(left_out(absent, root))}\n" if absent else ""
     if not written:
         raise FdsegError(f"runs={root}: no finished run is in it.\n\n{listed}".strip())
@@ -66,34 +70,36 @@ def _sync(config: DictConfig, one: "Run", views: Path) -> bool:
     from fdseg.report.loggers import opened
 
     plain = read_config(one.folder)
-    if "${" in json.dumps(plain) or not isinstance(plain.get("folder"), str):
+    if "${" in json.dumps(plain):
         raise UnusableError("foreign", "config.yaml: not resolved, as that of a run is")
-    loggers = _loggers(config, plain)
-    record = {"content": _digest(one.folder), "loggers": loggers, "fdseg": version("fdseg")}
-    if runs.read_json(views / RECORD) == record:
-        return False
+    folder = plain.get("folder")
+    if not isinstance(folder, str) or not re.search(r"-[0-9a-f]{8}$", folder):
+        raise UnusableError("foreign", f"config.yaml: folder={folder} is not that of a run")
     try:
+        loggers = _loggers(config, plain)
+        record = {"content": _digest(one.folder), "loggers": loggers, "fdseg": version("fdseg")}
+        if runs.read_json(views / RECORD) == record:
+            return False
         shown = view(one.folder, plain, runs.read_result(one.folder) or {})
-    except (KeyError, TypeError, ValueError, AttributeError) as problem:
-        reason = f"result.json: not one of fdseg.train: {problem!r}"
-        raise UnusableError("foreign", reason) from None
-    try:
         _clear(views)
-        placed = {
-            name: {
-                key: value.replace(plain["folder"], str(views)) if isinstance(value, str) else value
-                for key, value in node.items()
-            }
-            for name, node in loggers.items()
-        }
+        placed = _loggers(config, {**plain, "folder": str(views)})
+        if "wandb" in placed:
+            placed["wandb"]["id"] = loggers["wandb"]["id"]  # of the run, wherever it was moved
         with opened(instantiate(placed, _convert_="all").values()) as made:
             replay(made, one)
             show(made, shown)
         runs.write_json(views / RECORD, record)
+    except FdsegError:  # files or a server failed, as they would for all others
+        raise
     except OSError as error:
         raise FdsegError(
             f"{views}: cannot be written ({error.strerror}). Choose a folder that can with output=…"
         ) from None
+    except Exception as problem:  # whatever an odd run makes of those who show it
+        if (views / RECORD).is_file():
+            _clear(views)  # nothing of it is shown by half
+        reason = f"cannot be shown: {type(problem).__name__}: {first_line(problem)}"
+        raise UnusableError("foreign", reason) from None
     return True
 
 
@@ -122,7 +128,7 @@ def _clear(views: Path) -> None:
     Raises:
         FdsegError: there is something that no sync has written.
     """
-    old = [path for path in views.glob("*") if path.name != RECORD]
+    old = [path for path in views.glob("*") if path.name not in (RECORD, runs.LOCK)]
     if old and not (views / RECORD).is_file():
         raise FdsegError(f"{views}: holds other files. Choose another folder with output=…")
     runs.write_json(views / RECORD, {})

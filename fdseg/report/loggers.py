@@ -30,7 +30,7 @@ def opened(loggers: Iterable[Any], *, required: bool = True) -> Iterator[list[An
             warning, and from then on it is not used: no dashboard may cost a run.
 
     Raises:
-        FdsegError: a logger cannot be opened; or it fails later, where it is required.
+        FdsegError: a logger cannot be opened; or cannot write or send later, where it is required.
     """
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
@@ -45,7 +45,7 @@ def opened(loggers: Iterable[Any], *, required: bool = True) -> Iterator[list[An
         yield found
         failed = False
     except Exception as error:
-        if not type(error).__module__.startswith("wandb"):
+        if not _is_of_wandb(error):
             raise
         raise FdsegError(f"W&B: {first_line(error).rstrip('.')}. {_LATER}") from None
     finally:
@@ -94,8 +94,10 @@ class _Guard:
         except FdsegError:
             raise
         except Exception as error:
-            if self.required:
+            if self.required and _is_of_place(error):
                 raise FdsegError(self._explain(error)) from None
+            if self.required:
+                raise
             if not self.failed:  # a call within this one may have
                 self.failed = True
                 warnings.warn(
@@ -118,8 +120,7 @@ class _Guard:
         self._finalize("failed" if failed else "success")
 
     def _explain(self, error: BaseException) -> str:
-        while error.__cause__ is not None:  # of TensorBoard's, Lightning says something else
-            error = error.__cause__
+        error = _root(error)
         kind, is_wandb = type(self.logger).__name__, hasattr(self.logger, "log_table")
         if isinstance(error, OSError) and error.strerror:
             place = error.filename or self.logger.save_dir
@@ -134,3 +135,19 @@ class _Guard:
                 f"{os.environ['WANDB_FINISH_TIMEOUT']} seconds."
             )
         return f"W&B: {reason}." + f" {_LATER}" * (not isinstance(error, OSError))
+
+
+def _root(error: BaseException) -> BaseException:
+    """What an error was first; of TensorBoard's, Lightning says something else."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _is_of_place(error: BaseException) -> bool:
+    """Whether files or a server failed, which they would for every run, and not what is shown."""
+    return isinstance(_root(error), OSError) or _is_of_wandb(error)
+
+
+def _is_of_wandb(error: BaseException) -> bool:
+    return type(error).__module__.startswith("wandb")
