@@ -2,7 +2,6 @@
 
 import csv
 import errno
-import fcntl
 import hashlib
 import io
 import json
@@ -22,6 +21,7 @@ import numpy as np
 
 from fdseg.drafts import draft, remove_abandoned
 from fdseg.errors import FdsegError, NotWritten, Stopped, not_written
+from fdseg.locks import try_lock
 from fdseg.result import require_whole
 
 RESULT, LOCK, FAILURE = "result.json", "lock", "failure.json"  # files of a run's folder
@@ -85,13 +85,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def only_process(folder: Path, what: str = "run", key: str = "runs") -> Iterator[None]:
     """Hold a folder for this process; the system lets go of it when the process ends.
 
+    On a file system without locks this warns and goes on.
+
     Args:
         folder: of a run, or of other work that two processes may not do at once.
         what: the work, for messages.
         key: of the configuration, by which the folder is chosen.
-
-    Some file systems have no locks (Lustre without ``-o flock``, some of NFS). There this warns and
-    goes on.
 
     Raises:
         FdsegError: another process holds it, or the folder can't be written.
@@ -107,7 +106,7 @@ def only_process(folder: Path, what: str = "run", key: str = "runs") -> Iterator
     with file:
         # Whoever only asks whether a run is at work holds its lock for a moment.
         for _ in range(5):
-            held = _lock(file, fcntl.LOCK_EX)
+            held = try_lock(file)
             if held is not False:
                 break
             time.sleep(0.2)
@@ -117,21 +116,12 @@ def only_process(folder: Path, what: str = "run", key: str = "runs") -> Iterator
             )
         if held is None:
             warnings.warn(
-                f"{folder}: this file system has no file locks, so do not start the same run twice "
-                "at a time.",
+                f"{folder}: this file system has no file locks, so do not start the same {what} "
+                "twice at a time.",
                 stacklevel=1,
             )
         remove_abandoned(folder, locked=held is True)
         yield
-
-
-def _lock(file: IO, kind: int) -> bool | None:
-    """Return whether this process got the lock; ``None`` where nobody can get one."""
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except OSError as error:
-        return False if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
-    return True
 
 
 @contextmanager
@@ -191,7 +181,7 @@ def state(folder: Path) -> State:
     epochs, seconds = len(history), {"training": sum(history)}
     try:
         with (folder / LOCK).open("r") as file:
-            if _lock(file, fcntl.LOCK_SH) is False:
+            if try_lock(file, shared=True) is False:
                 return State("running", epochs=epochs, seconds=seconds)
     except OSError:
         return State("missing", reason)

@@ -15,6 +15,7 @@ LAYERS = [
     [
         "errors",
         "drafts",
+        "locks",
         "__init__",
         "metrics",
         "runs",

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from fdseg.data.unpack import unpack
 from fdseg.errors import FdsegError
+from fdseg.locks import try_lock
 from fdseg.progress import progress
 
 _TIMEOUT_S = 30.0  # without a byte
@@ -158,15 +159,11 @@ class Archive:
 @contextmanager
 def _only_process(path: Path) -> Iterator[IO[bytes]]:
     """The file, to go on with; the system lets go of it when the process ends."""
-    import fcntl
-
     with path.open("ab+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if try_lock(file) is False:
             raise FdsegError(
                 f"{path}: another process downloads this archive. Wait for it, or end it."
-            ) from None
+            )
         try:
             yield file
         finally:

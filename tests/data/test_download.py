@@ -1,6 +1,7 @@
 """Archives from a server of our own, with every fault that a connection can have."""
 
 import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -329,6 +330,15 @@ def test_two_processes_do_not_write_to_one_file(server, root):
         archive(server).fetch(root)
     done.set()
     other.join(timeout=30)
+    archive(server).fetch(root)
+    assert_complete(root)
+
+
+def test_a_file_system_without_locks_is_no_other_download(server, root, monkeypatch):
+    def no_lock(file, operation):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", no_lock)
     archive(server).fetch(root)
     assert_complete(root)
 
