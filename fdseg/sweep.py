@@ -73,7 +73,9 @@ def find(config: DictConfig, tasks: dict[str, Task] | None = None) -> Run:
     notes: tuple[str, ...] = ()
     automatic = config.trainer.precision == "auto"
     if automatic:
-        config.trainer.precision, note = best_precision(config.trainer.accelerator)
+        config.trainer.precision, note = best_precision(
+            config.trainer.accelerator, config.data.size
+        )
         notes = (note,)
     task.draw(config.n, config.seed)  # refuses an n that is too large
     return settled(Run(config, task, _place(config, task), notes, automatic))

@@ -98,7 +98,9 @@ def test_an_axis_of_one_voxel_has_no_bands_of_its_own(size, upper, msd, tmp_path
 def test_a_figure_that_fails_costs_nothing_else(msd, tmp_path, capsys):
     figure = tmp_path / "runs" / "hippocampus" / "cohort" / "spectra.svg"
     figure.mkdir(parents=True)
-    with pytest.warns(UserWarning, match=r"spectra\.svg: this picture could not be made \(IsADir"):
+    with pytest.warns(
+        UserWarning, match=r"spectra\.svg: this picture could not be made \(Is a dir"
+    ):
         folder = run(msd, tmp_path / "runs")
     assert len(table(folder / "power.csv")) == 6
     printed = capsys.readouterr().out.splitlines()

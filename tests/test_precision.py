@@ -43,6 +43,18 @@ def test_the_processors_answer_can_be_forced(word, chosen, monkeypatch):
     assert precision.best_precision("cpu")[0] == chosen
 
 
+@pytest.mark.parametrize(
+    ("size", "chosen"),
+    [((1, 6, 300), "32-true"), ((7, 72, 92), "32-true"), ((8, 48, 48), "32-true"),
+     ((8, 47, 300), "bf16-mixed"), ((300, 200, 1), "bf16-mixed"), ((56, 56, 40), "bf16-mixed")],
+)  # fmt: skip
+def test_a_grid_for_which_a_processors_bfloat16_is_unsafe_is_computed_in_float32(
+    size, chosen, monkeypatch
+):
+    monkeypatch.setenv("FDSEG_NATIVE_BF16", "1")
+    assert precision.best_precision("cpu", size)[0] == chosen
+
+
 @pytest.mark.parametrize("native", [True, False])
 def test_a_gpu_is_asked_itself(monkeypatch, native):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -101,6 +101,12 @@ def test_a_wrong_gradient_is_found_where_the_output_is_right():
     assert "gradient 2 (rounding explains 0.00" in wrong
 
 
+def test_a_grid_that_would_overrun_memory_is_never_tried():
+    x = torch.rand(1, 1, 3, 100, 80)  # in which a convolution of 8 channels ended the process
+    wrong = find_wrong_results(Conv(), x, BFLOAT16, lambda y: y.square().mean())
+    assert "writes beyond its memory" in wrong
+
+
 def test_the_network_and_the_random_numbers_stay_as_they_were():
     network = nn.Sequential(nn.BatchNorm3d(1), nn.Dropout3d(0.5), Conv())
     before = {name: value.clone() for name, value in network.state_dict().items()}

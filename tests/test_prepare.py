@@ -147,7 +147,7 @@ def test_of_very_many_bad_cases_every_one_stands_in_the_table(msd, toy, capsys):
 def test_labels_that_the_grid_cuts_off_are_warned_of(toy, capsys):
     folder = toy("data.size=[12,14,4]")
     warning = capsys.readouterr().err
-    assert "warning: 10 cases have labelled voxels outside of the grid [12, 14, 4]" in warning
+    assert "warning: labelled voxels of 10 cases lie outside of the grid [12, 14, 4]" in warning
     # Of 8 slices the grid keeps 2 to 5; one box reaches from 2 to 5, the other from 1 to 4.
     assert {float(row["lost"]) for row in rows(folder).values()} == {1 / 8}
 
@@ -155,7 +155,7 @@ def test_labels_that_the_grid_cuts_off_are_warned_of(toy, capsys):
 def test_a_cohort_that_is_too_small_is_told_before_it_is_preprocessed(msd, toy, tmp_path):
     entries = [{"image": "imagesTr/toy_001.nii.gz", "label": "labelsTr/toy_001.nii.gz"}]
     (msd.folder / "dataset.json").write_text(json.dumps({"training": entries}))
-    with pytest.raises(FdsegError, match="1 participants with 1 cases: too few"):
+    with pytest.raises(FdsegError, match="1 participant with 1 case: too few"):
         toy()
     assert not (tmp_path / "runs" / "cache" / "hippocampus").exists()
 
@@ -175,7 +175,7 @@ def test_a_grid_one_voxel_wide_has_a_picture(size, toy):
 def test_a_picture_that_fails_costs_nothing_else(toy, tmp_path, capsys):
     picture = tmp_path / "runs" / "hippocampus" / "cohort" / "cohort.png"
     picture.mkdir(parents=True)
-    with pytest.warns(UserWarning, match=r"cohort\.png: this picture could not be made \(IsADir"):
+    with pytest.warns(UserWarning, match=r"cohort\.png: this picture could not be made \(Is a dir"):
         folder = toy()
     assert len(rows(folder)) == 10
     printed = capsys.readouterr().out.splitlines()

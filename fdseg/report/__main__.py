@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from fdseg.report.drawing import Drawing
     from fdseg.report.findings import Findings
     from fdseg.report.page import Chapter, PageFigure
-    from fdseg.report.tables import Table
+
+_NOTHING_TO_COMPARE = (
+    "There is nothing to compare yet. A comparison needs runs of an arm and of its baseline with "
+    "the same n, and with a seed that both have."
+)
 
 
 def run(config: DictConfig) -> None:
@@ -107,23 +111,8 @@ def _chapter(found: "Findings", folder: Path, budget: float) -> "Chapter":
     made = [make(found) for make in (results, comparisons, other_trainings, arms)]
     tables = [table for table in made if table.rows]
     pictures, more = overlays(found.study, budget)
-    return Chapter(found.study, tables, drawn, pictures, more, _remarks(found, tables))
-
-
-def _remarks(found: "Findings", tables: Sequence["Table"]) -> list[str]:
-    """Say which tables are not there, and what they need."""
-    remarks = []
-    if not any(table.name.endswith("-results") for table in tables):
-        remarks.append(
-            "No run of none, early or late has the reference settings, so there is no table of "
-            "scores by training size."
-        )
-    if not found.contrasts:
-        remarks.append(
-            "There is nothing to compare yet. A comparison needs runs of an arm and of its "
-            "baseline with the same n, and with a seed that both have."
-        )
-    return remarks
+    remarks = [] if found.contrasts else [_NOTHING_TO_COMPARE]
+    return Chapter(found.study, tables, drawn, pictures, more, remarks)
 
 
 def _main(chapter: "Chapter") -> str:

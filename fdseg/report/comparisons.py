@@ -47,7 +47,7 @@ def comparisons(found: Findings) -> Table:
         people = max(c.people for c in found.contrasts)
         notes.append(
             f"Several test cases belong to one person and are not independent: p, persons, is the "
-            f"t-test over {counted(people, 'person')}, each the mean of their cases; "
+            f"t-test over the {counted(people, 'person')}, each the mean of their cases; "
             "unit=participant takes all numbers so."
         )
     if any(c.baseline.has_whole_stems for c in found.contrasts):

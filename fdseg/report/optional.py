@@ -19,9 +19,9 @@ def optional(path: Path, what: str = "picture") -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = getattr(error, "strerror", None) or first_line(error).rstrip(".")
+        reason = getattr(error, "strerror", None)
+        reason = reason or f"{type(error).__name__}: {first_line(error).rstrip('.')}"
         warnings.warn(
-            f"{path}: this {what} could not be made ({type(error).__name__}: {reason}). All else "
-            "is complete.",
+            f"{path}: this {what} could not be made ({reason}). All else is complete.",
             stacklevel=3,  # whoever made it, beyond contextlib
         )

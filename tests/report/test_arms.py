@@ -305,7 +305,7 @@ class TestScores:
         assert arm.scores(4, "dice").seeds == (0, 1, 2)
 
     def test_an_infinite_distance_leaves_dice_alone(self, grid):
-        folder = grid.add("none", 4, 0, "scores.empty=inf")
+        folder = grid.add("none", 4, 0, 'scores.empty="inf"')
         rows = [line.split(",") for line in (folder / "cases.csv").read_text().splitlines()]
         rows[1][5] = "inf"
         (folder / "cases.csv").write_text("\n".join(map(",".join, rows)) + "\n")
