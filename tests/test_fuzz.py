@@ -287,7 +287,7 @@ def test_a_spoilt_listing_ends_in_a_right_result_or_in_an_error_that_names_what_
                 run_prepare(place)
         except FdsegError as error:
             said = str(error)
-            assert any(words in said for words in ("dataset.json", "cases cannot be used")), said
+            assert any(words in said for words in ("dataset.json", "cannot be used")), said
             assert not (place / "runs" / "hippocampus").exists()
         else:
             check_prepare(place)

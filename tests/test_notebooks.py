@@ -19,7 +19,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 SMALL = {"01_quickstart": "epochs, scale = 1, 0.1", "02_frequency_split": "subjects = 4"}
 # What each shows: how many pictures, and some of its words.
 SHOWN = {
-    "01_quickstart": (3, "PHANTOM heart, unet, fusion early", "Dice", "1 predictions, mean ± SEM"),
+    "01_quickstart": (3, "PHANTOM heart, unet, fusion early", "Dice", "1 prediction, mean ± SEM"),
     "02_frequency_split": (6, "| θ | low band's grid |", "| a wave of 1 cycle | 100 % | 0 % | 0 %"),
     "03_reproduction": (2, "### hippocampus: Dice and HD95", "paper", "### hippocampus: All arms"),
     "04_when_does_it_help": (

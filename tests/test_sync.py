@@ -353,7 +353,7 @@ def test_one_odd_run_does_not_stop_the_others(key, value, reason, tmp_path, caps
     (line,) = (line for line in printed.splitlines() if odd.name in line)
     assert "foreign" in line
     assert reason in line
-    assert "1 runs synced" in printed
+    assert "1 run synced" in printed
     (views,) = tmp_path.glob("dashboards/**/wandb")
     assert views.parent.name == good.name
     assert Stored(views.parent).run.run_id == good.name[-8:]
