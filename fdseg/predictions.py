@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fdseg.data.cache import number
-from fdseg.data.cases import volume_name
+from fdseg.data.cases import volume_name, volumes
 from fdseg.data.labels import label_map
 from fdseg.data.nifti import open_volume, read_volume, times, write_label
 from fdseg.data.nnunet import split_name
@@ -39,11 +39,7 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _find_files(path: Path) -> list[Path]:
-    if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.name.endswith((".nii", ".nii.gz")))
-        files = [p for p in files if not p.name.startswith(".")]  # macOS leaves ._x.nii.gz
-    else:
-        files = [path] if path.is_file() else []
+    files = volumes(path) if path.is_dir() else [path] * path.is_file()
     if not files:
         what = "no .nii or .nii.gz file in this folder" if path.is_dir() else "no such file"
         raise FdsegError(f"{path}: {what}. input=… is a volume, or a folder that holds volumes.")
@@ -61,25 +57,25 @@ def name_volumes(files: Sequence[Path], channel: int | None = None) -> dict[str,
     Raises:
         FdsegError: two have the same name, or one lacks the channel.
     """
-    volumes: dict[str, Path] = {}
+    named: dict[str, Path] = {}
     lacking: dict[str, Path] = {}
     for file in files:
         name, number = (volume_name(file), None) if channel is None else split_name(file)
         if number not in (None, channel):
             lacking[name] = file
             continue
-        twin = volumes.setdefault(name, file)
+        twin = named.setdefault(name, file)
         if twin != file:
             raise FdsegError(
                 f"{file}: {twin} would have a prediction of the same name, {name}.nii.gz."
             )
-    if names := sorted(lacking.keys() - volumes.keys()):
+    if names := sorted(lacking.keys() - named.keys()):
         raise FdsegError(
             f"{lacking[names[0]]}: the run was trained on channel {channel:04}, which is missing "
             f"({listed([f'{n}_{channel:04}' for n in names])}). Add the files; or rename those "
             "there are, if _ and four digits at their end stand for no channel."
         )
-    return volumes
+    return named
 
 
 @dataclass(frozen=True)
